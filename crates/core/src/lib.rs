@@ -14,5 +14,8 @@
 )]
 
 mod api;
+pub mod commit;
+pub mod create;
+pub mod open;
 
 pub use api::*;
