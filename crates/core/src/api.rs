@@ -11,6 +11,9 @@ use core::fmt;
 /// Milliseconds of a clock that never goes back and does not stop while the volume is open.
 pub type Millis = u64;
 
+/// Failed flushes counted per device: main, then the spare.
+pub type FlushCounts = [u64; 2];
+
 /// A device of the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dev {
@@ -302,6 +305,9 @@ pub enum Action {
         id: u64,
         /// How.
         outcome: Result<(), Class>,
+        /// Failures counted per device (main, spare) by now: after an error the client has been
+        /// answered for these; it gives them back with its next flush.
+        failures: FlushCounts,
     },
     /// A message has been carried out.
     Reply {
