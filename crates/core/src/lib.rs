@@ -14,5 +14,6 @@
 )]
 
 mod api;
+pub mod text;
 
 pub use api::*;
