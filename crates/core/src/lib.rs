@@ -14,6 +14,8 @@
 )]
 
 mod api;
+pub mod message;
+pub mod settings;
 pub mod text;
 
 pub use api::*;

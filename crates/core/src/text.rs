@@ -17,9 +17,8 @@ use dmremap_format::Uuid;
 /// What ends a text that did not fit.
 pub const MARKER: &str = "...";
 
-/// The longest reply to a message, in bytes. libdm gives an ioctl a buffer of 16 KiB and repeats
-/// the call, message and all, when the reply did not fit; below 1 KiB that cannot happen even with
-/// a caller that offers the smallest buffer.
+/// The longest reply to a message, in bytes: below 1 KiB, the final zero of the kernel's form
+/// included, because libdm repeats an ioctl, message and all, when the reply was too long for it.
 pub const REPLY_MAX_BYTES: usize = 1023;
 
 /// Digits of the largest `u64`.
