@@ -16,6 +16,7 @@
 mod api;
 pub mod message;
 pub mod settings;
+pub mod status;
 pub mod text;
 
 pub use api::*;
