@@ -15,6 +15,7 @@
 
 mod api;
 pub mod message;
+pub mod reply;
 pub mod settings;
 pub mod status;
 pub mod text;
