@@ -32,6 +32,9 @@ struct Model {
     faults: Vec<Faults>,
     /// The sets of pages a commit may change.
     changes: Vec<Vec<u8>>,
+    /// At a cut all copies of all pages that are not durable take all their outcomes, in every
+    /// combination; else those of one page at a time.
+    product: bool,
 }
 
 /// For each table page: what may be served. The first is what was acknowledged or served last.
@@ -135,7 +138,12 @@ fn one_session(
         if !last {
             let mut ghost = ghost.borrow_mut();
             let (allowed, commits, search) = &mut *ghost;
-            disk.each_cut(written, |pages| search.add(pages, allowed, left, *commits));
+            let add = |pages: &[Tiny]| search.add(pages, allowed, left, *commits);
+            if model.product {
+                disk.each_cut(written, add);
+            } else {
+                disk.each_cut_of_a_page(written, add);
+            }
         }
     };
     let mut on_write = |disk: &Disk, cell: usize| cut(disk, Some(cell));
@@ -230,6 +238,7 @@ fn one_page_cuts_only() {
         commits: 2,
         faults: vec![none()],
         changes: vec![vec![0]],
+        product: true,
     });
 }
 
@@ -242,5 +251,25 @@ fn one_page_two_opens() {
         commits: 2,
         faults: one_copy(),
         changes: vec![vec![0]],
+        product: true,
+    });
+}
+
+/// No fault, or one copy that can be neither read nor written.
+fn one_dead_copy() -> Vec<Faults> {
+    let dead = |copy: u8| Faults { reads: 1 << copy, writes: 1 << copy, ..none() };
+    std::iter::once(none()).chain((0..5).map(dead)).collect()
+}
+
+#[test]
+fn one_page_three_opens() {
+    check(&Model {
+        name: "one page, 3 opens, 2 commits, one dead copy",
+        tables: 1,
+        opens: 3,
+        commits: 2,
+        faults: one_dead_copy(),
+        changes: vec![vec![0]],
+        product: false,
     });
 }

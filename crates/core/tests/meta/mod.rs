@@ -9,6 +9,8 @@
 #![allow(dead_code)]
 
 use dmremap_core::Class;
+use std::ops::Range;
+
 use dmremap_core::commit::{
     Cached, Commit, Image, IoId, IoKind, Joined, OutcomeKind, PageId, PageState, Store, VolumeId,
 };
@@ -232,23 +234,49 @@ impl Disk {
     /// ago, only those in which it is no longer what it was.
     pub fn each_cut(&self, written: Option<usize>, mut visit: impl FnMut(&[Tiny])) {
         let mut pages: Vec<Tiny> = self.cells.iter().map(|c| c.now).collect();
-        self.product(0, written, &mut pages, &mut visit);
+        self.product(0..self.cells.len(), written, &mut pages, &mut visit);
+    }
+
+    /// The same, but only the five copies of one page take all their outcomes at a time, those of
+    /// all others the old, the newest or the torn one together.
+    pub fn each_cut_of_a_page(&self, written: Option<usize>, mut visit: impl FnMut(&[Tiny])) {
+        for page in 0..self.cells.len() / 5 {
+            if written.is_some_and(|w| w / 5 != page) {
+                continue;
+            }
+            let mut seen = Vec::new();
+            for choice in 0..3 {
+                let other = |c: &Cell| match choice {
+                    0 => c.now,
+                    1 => c.maybe.iter().copied().filter(|p| *p != TORN).last().unwrap_or(c.now),
+                    _ => c.maybe.iter().copied().find(|p| *p == TORN).unwrap_or(c.now),
+                };
+                let mut pages: Vec<Tiny> = self.cells.iter().map(other).collect();
+                for at in page * 5..page * 5 + 5 {
+                    pages[at] = self.cells[at].now;
+                }
+                if !seen.contains(&pages) {
+                    seen.push(pages.clone());
+                    self.product(page * 5..page * 5 + 5, written, &mut pages, &mut visit);
+                }
+            }
+        }
     }
 
     fn product(
         &self,
-        from: usize,
+        mut range: Range<usize>,
         written: Option<usize>,
         pages: &mut [Tiny],
         visit: &mut impl FnMut(&[Tiny]),
     ) {
-        let Some(at) = (from..self.cells.len()).find(|i| !self.cells[*i].maybe.is_empty()) else {
+        let Some(at) = range.find(|i| !self.cells[*i].maybe.is_empty()) else {
             visit(pages);
             return;
         };
         for page in self.cells[at].outcomes().skip(usize::from(written == Some(at))) {
             pages[at] = page;
-            self.product(at + 1, written, pages, visit);
+            self.product(range.clone(), written, pages, visit);
         }
         pages[at] = self.cells[at].now;
     }
