@@ -420,7 +420,8 @@ fn default_entries(spare_sectors: u64, align: u64) -> u32 {
     let near = u64::from(NEAR_PAGES).saturating_mul(slots);
     let most = u64::from(DEFAULT_MAX_ENTRIES);
     let units = units_between(place(1, align).1, spare_sectors);
-    let pages = units.div_ceil(slots.saturating_add(COPIES as u64)).min(most.div_ceil(slots));
+    let fair = units.div_ceil(slots.saturating_add(COPIES as u64));
+    let pages = fair.max(u64::from(NEAR_PAGES).saturating_add(1)).min(most.div_ceil(slots));
     let far = units_between(place(pages as u32, align).1, spare_sectors);
     let entries = if units <= near || far <= near { units.min(near) } else { far.min(most) };
     // At least one, so that what is wrong with a tiny spare is that it is too small.
