@@ -61,7 +61,7 @@ pub enum Field {
     CrcClean,
     /// Sizes and places.
     Layout(LayoutError),
-    /// An extension area outside the reserved sectors, or a row too high.
+    /// An extension area outside the reserved sectors or over another one, or a row too high.
     Extensions,
 }
 
@@ -173,8 +173,8 @@ impl<'a> Header<'a> {
         }
         Health::read(self.0, at::HEALTH)?;
         for row in 0..MAX_EXTENSIONS {
-            if let Some(extension) = Extension::read(self.0, extension_row(row)) {
-                check_extension(&extension, &layout)?;
+            if let Some(extension) = self.extension(row) {
+                check_extension(self, row, &extension, &layout)?;
             }
         }
         Ok(())
@@ -470,10 +470,19 @@ pub(crate) fn check_member(header: &Header<'_>, row: usize, member: &Member) -> 
     Ok(())
 }
 
-/// An extension lies below `data_start` and on no page of the table or of a header.
-pub(crate) fn check_extension(extension: &Extension, layout: &Layout) -> Result<(), Field> {
-    let range = SectorRange { sector: extension.sector, sectors: extension.sectors };
+/// Whether `extension` may stand in `row`: its area lies below `data_start`, on no page of the table
+/// or of a header, and over no other row's.
+pub(crate) fn check_extension(
+    header: &Header<'_>,
+    row: usize,
+    extension: &Extension,
+    layout: &Layout,
+) -> Result<(), Field> {
     let bytes = extension.sectors.saturating_mul(SECTOR_BYTES);
     let fits = extension.kind != 0 && u64::from(extension.length_bytes) <= bytes;
-    if fits && layout.is_gap(range) { Ok(()) } else { Err(Field::Extensions) }
+    let mut others = (0..MAX_EXTENSIONS).filter(|other| *other != row);
+    let over = others.any(|other| {
+        header.extension(other).is_some_and(|other| other.area().overlaps(extension.area()))
+    });
+    if fits && !over && layout.is_gap(extension.area()) { Ok(()) } else { Err(Field::Extensions) }
 }

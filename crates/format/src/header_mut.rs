@@ -269,7 +269,7 @@ impl<'a> HeaderMut<'a> {
     ///
     /// # Errors
     /// [`Field::Extensions`]: no such row, kind 0, more bytes than sectors, or sectors that belong to
-    /// pages or to the data.
+    /// pages, to the data or to another row.
     pub fn set_extension(&mut self, row: usize, new: Option<&Extension>) -> Result<(), Field> {
         if row >= MAX_EXTENSIONS {
             return Err(Field::Extensions);
@@ -278,7 +278,7 @@ impl<'a> HeaderMut<'a> {
             None => extension_row(row).put(self.0, &[]),
             Some(extension) => {
                 let layout = self.view().layout().map_err(Field::Layout)?;
-                check_extension(extension, &layout)?;
+                check_extension(&self.view(), row, extension, &layout)?;
                 extension.write(self.0, extension_row(row));
             }
         }

@@ -104,7 +104,9 @@ impl SectorRange {
         self.sector.saturating_add(self.sectors)
     }
 
-    const fn overlaps(self, other: SectorRange) -> bool {
+    /// Whether both hold one sector.
+    #[must_use]
+    pub const fn overlaps(self, other: SectorRange) -> bool {
         self.sectors != 0
             && other.sectors != 0
             && self.sector < other.end()

@@ -185,6 +185,12 @@ fn extensions_lie_in_the_reserved_sectors() {
         let want = good.contains(&(sector, sectors));
         assert_eq!(header.set_extension(3, Some(&extension)).is_ok(), want, "{sector}+{sectors}");
     }
+    // Row 0 has sectors 3072 to 3079.
+    for (row, sector, want) in [(1, 3079, false), (1, 3080, true), (0, 3079, true)] {
+        let mut bytes = full_header();
+        let set = HeaderMut::edit(&mut bytes).set_extension(row, Some(&extension(sector, 8)));
+        assert_eq!(set.is_ok(), want, "row {row} at {sector}");
+    }
     let mut bytes = full_header();
     let long = Extension { length_bytes: 4097, ..extension(3080, 8) };
     let refused = HeaderMut::edit(&mut bytes).set_extension(1, Some(&long));
@@ -252,6 +258,7 @@ fn every_field_out_of_range_is_found() {
     field(at::EXTENSIONS.at + 9, 0, Field::Extensions);
     field(at::EXTENSIONS.at + 16, 0, Field::Extensions);
     field(at::EXTENSIONS.at + 6, 1, Field::Extensions);
+    field(at::EXTENSIONS.at + 17, 8, Field::Extensions);
     let spare = forged(|bytes| bytes[at::SPARE.at..at::SPARE.end()].fill(0));
     assert_eq!(spare, Err(PageFault::Field(Field::Uuid)));
     let twice = forged(|bytes| {
