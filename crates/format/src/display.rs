@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! How numbers and faults of the format read in messages. Not used by the kernel object, where none of
-//! it survives linking.
+//! How numbers and faults of the format read in messages. Not used by the kernel object, where none
+//! of it survives linking.
 
 use core::fmt::{Display, Formatter, Result};
 
@@ -83,8 +83,8 @@ impl Display for LayoutError {
         match self {
             LayoutError::SpareTooSmall { needed_sectors, sectors } => write!(
                 f,
-                "the spare has {sectors} sectors, {needed_sectors} are needed: take a larger one, or \
-                 fewer entries"
+                "the spare has {sectors} sectors, {needed_sectors} are needed: take a larger one, \
+                 or fewer entries"
             ),
             LayoutError::PhysicalBlock { bytes } => write!(
                 f,

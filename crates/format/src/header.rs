@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The header page: who the volume is, where its parts lie, who has it open.
 //!
-//! [`Header::check`] looks at every field, so the getters of a checked header cannot meet a value out
-//! of range. A header made by [`HeaderMut`](crate::HeaderMut) is as good, because setters refuse what
-//! `check` would. Should a getter meet one all the same it answers with what refuses the most.
+//! [`Header::check`] looks at every field, so the getters of a checked header cannot meet a value
+//! out of range. A header made by [`HeaderMut`](crate::HeaderMut) is as good, because setters
+//! refuse what `check` would. Should a getter meet one all the same it answers with what refuses
+//! the most.
 
 use crate::at::{Span, content, extension, header as at, identity, member, place};
 use crate::header_rows::{
@@ -90,8 +91,8 @@ impl Field {
     }
 }
 
-/// Whether `name` can be the name of a volume: `[A-Za-z0-9_.-]{1,64}`, not `control`, not begun with
-/// `.` or `-`.
+/// Whether `name` can be the name of a volume: `[A-Za-z0-9_.-]{1,64}`, not `control`, not begun
+/// with `.` or `-`.
 #[must_use]
 pub fn is_volume_name(name: &[u8]) -> bool {
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
@@ -107,8 +108,8 @@ pub fn is_volume_name(name: &[u8]) -> bool {
 pub struct Header<'a>(pub(crate) &'a PageBytes);
 
 impl<'a> Header<'a> {
-    /// Bytes as read from the header's place in `copy`. Which volume it belongs to is left open: five
-    /// headers decide that together.
+    /// Bytes as read from the header's place in `copy`. Which volume it belongs to is left open:
+    /// five headers decide that together.
     ///
     /// # Errors
     /// Why it is not a valid header of any volume.
@@ -470,8 +471,8 @@ pub(crate) fn check_member(header: &Header<'_>, row: usize, member: &Member) -> 
     Ok(())
 }
 
-/// Whether `extension` may stand in `row`: its area lies below `data_start`, on no page of the table
-/// or of a header, and over no other row's.
+/// Whether `extension` may stand in `row`: its area lies below `data_start`, on no page of the
+/// table or of a header, and over no other row's.
 pub(crate) fn check_extension(
     header: &Header<'_>,
     row: usize,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Invariants checked: pages come out byte for byte as they did when the format was fixed, and images
-//! kept from then are read as what they were made of.
+//! Invariants checked: pages come out byte for byte as they did when the format was fixed, and
+//! images kept from then are read as what they were made of.
 //!
-//! `golden/*.hex` hold the lines of 16 bytes that are not all zero. They never change: a format that
-//! no longer gives them is another format, with another version.
+//! `golden/*.hex` hold the lines of 16 bytes that are not all zero. They never change: a format
+//! that no longer gives them is another format, with another version.
 
 mod common;
 

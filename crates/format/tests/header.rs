@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Invariants checked: what is set comes back; what exceeds its cap is refused and changes nothing; a
-//! sealed header with any field out of range is no valid header; whatever bytes a checked header
+//! Invariants checked: what is set comes back; what exceeds its cap is refused and changes nothing;
+//! a sealed header with any field out of range is no valid header; whatever bytes a checked header
 //! holds, no getter panics or gives a value out of range.
 
 mod common;

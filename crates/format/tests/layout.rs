@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Invariants checked: pages and gaps tile everything below `data_start`, every page of every copy has
-//! sectors of its own, units lie between `data_start` and the last MiB; a layout survives its header;
-//! slots are held against it.
+//! Invariants checked: pages and gaps tile everything below `data_start`, every page of every copy
+//! has sectors of its own, units lie between `data_start` and the last MiB; a layout survives its
+//! header; slots are held against it.
 
 mod common;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Invariants checked, over every combination of five copies: the judgement is the one an oracle gives
-//! that knows how the copies were made; whatever a first open has served is what the second one finds,
-//! when every copy the first could not read has come back; which volume five headers name, and that a
-//! single fence or newer header of it refuses.
+//! Invariants checked, over every combination of five copies: the judgement is the one an oracle
+//! gives that knows how the copies were made; whatever a first open has served is what the second
+//! one finds, when every copy the first could not read has come back; which volume five headers
+//! name, and that a single fence or newer header of it refuses.
 
 mod common;
 
