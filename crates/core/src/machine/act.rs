@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use dmremap_format::{BlockState, SpareUnit, UnitIndex};
 
 use crate::api::{Dev, Done, Millis, Reason};
+use crate::commit::HeaderChange;
 use crate::message::{Command, SpareAddress};
 use crate::settings::{Key, Setting, Settings};
 use crate::status::{Conditions, Errors, Metadata, Remaps, Requests, Status};
@@ -40,6 +41,7 @@ impl<M: Memory> Machine<M> {
         let result = match *command {
             Command::Set(setting) => {
                 self.set(setting);
+                self.commit_header(HeaderChange::Settings(self.settings), now);
                 Ok(Some(self.saved()))
             }
             Command::ClearStats => {
@@ -86,7 +88,7 @@ impl<M: Memory> Machine<M> {
         Ok(self.geometry().unit_of(sector))
     }
 
-    fn limit_from(&self, now: Millis) -> Millis {
+    pub(super) fn limit_from(&self, now: Millis) -> Millis {
         now.saturating_add(u64::from(self.settings.recovery_limit_ms()))
     }
 

@@ -13,8 +13,7 @@ use dmremap_format::{BlockState, Cause, Slot, SlotIndex, SpareUnit, States};
 
 use crate::api::{Class, Dev, Done, Event, Millis, Outcome, Reason};
 use crate::broken::{Broken, is};
-use crate::commit::{OutcomeKind, PageId, Refusal};
-use crate::page::PageChange;
+use crate::commit::{HeaderChange, MetadataChange, OutcomeKind, PageId, Refusal, SlotChange};
 use crate::table::Entry;
 
 use super::job::{Goal, Job, Stage, Wait};
@@ -24,6 +23,8 @@ use super::{Machine, Memory};
 pub(super) const UNSAVED: usize = 16;
 /// Tokens from here on belong to quarantine slots, not to jobs.
 const TOKEN_QUARANTINE: u32 = 1 << 16;
+/// The token of header changes that nobody waits for.
+const TOKEN_HEADER: u32 = u32::MAX;
 
 /// A quarantined unit on its way into a slot.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +85,9 @@ impl<M: Memory> Machine<M> {
         let content = after.map_or(Slot::FREE, |e| self.slot_of(&e, &job));
         let token = u32::try_from(j).unwrap_or(u32::MAX);
         let (page, place) = page_of(slot);
-        match self.commit.join(page, PageChange::Slot { place, slot: content }, token) {
+        let kind = kind_of(&job, after.as_ref());
+        let change = MetadataChange::Slot { kind, place, slot: content };
+        match self.commit.join(page, change, token) {
             Ok(()) => {
                 self.job(j).wait = Wait::Outcome;
                 if is(Broken::AckBeforeCommit) {
@@ -133,12 +136,29 @@ impl<M: Memory> Machine<M> {
             let (page, place) = page_of(slot);
             let content = Slot { spare: Some(unit), time: self.wall_s, ..Slot::FREE };
             let token = TOKEN_QUARANTINE.saturating_add(u32::try_from(index).unwrap_or(0));
-            let joined = self.commit.join(page, PageChange::Slot { place, slot: content }, token);
+            let kind = SlotChange::Quarantine;
+            let change = MetadataChange::Slot { kind, place, slot: content };
+            let joined = self.commit.join(page, change, token);
             match (joined, self.unsaved.get_mut(index)) {
                 (Ok(()), Some(place)) => *place = Some(Unsaved { unit, slot: Some(slot) }),
                 _ => self.slots.free(slot),
             }
         }
+    }
+
+    /// A change of the header, dated now.
+    pub(super) fn header_change(&self, change: HeaderChange) -> MetadataChange {
+        let at = dmremap_format::SLOT_EPOCH.saturating_add(u64::from(self.wall_s));
+        MetadataChange::Header { at, change }
+    }
+
+    /// Commits a change of the header that nobody waits for.
+    pub fn commit_header(&mut self, change: HeaderChange, now: Millis) {
+        self.now = now;
+        let change = self.header_change(change);
+        // Refused while degraded, closing or full: what it says is taken anew at the next close.
+        let _ = self.commit.join(PageId::Header, change, TOKEN_HEADER);
+        self.pump(now);
     }
 
     /// A change of a commit has ended.
@@ -286,6 +306,19 @@ impl<M: Memory> Machine<M> {
             },
             _ => Done::Unremapped,
         }
+    }
+}
+
+/// What kind of change a job's is.
+fn kind_of(job: &Job, after: Option<&Entry>) -> SlotChange {
+    match job.goal {
+        Goal::Add => SlotChange::Add,
+        Goal::WriteGone if job.moving != 0 && job.leaving.is_none() => SlotChange::WriteToGone,
+        _ if after.is_none() => SlotChange::Unremap,
+        _ if job.moving == 0 || job.dest == Dev::Main => SlotChange::Gone,
+        _ if job.leaving.is_some() => SlotChange::MoveOff,
+        _ if job.entry.is_some_and(|e| e.spare.is_some()) => SlotChange::MoveMore,
+        _ => SlotChange::Move,
     }
 }
 

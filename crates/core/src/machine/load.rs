@@ -13,7 +13,7 @@ use dmremap_format::{SpareUnit, TablePage, UnitIndex};
 use crate::allocator::Allocator;
 use crate::api::{Dev, Millis};
 use crate::broken::{Broken, is};
-use crate::page::PageChange;
+use crate::commit::HeaderChange;
 use crate::resolve::Shared;
 use crate::slots::SlotMap;
 use crate::sync::AtomicU64;
@@ -129,8 +129,7 @@ impl<M: Memory> Machine<M> {
             self.mode = Mode::Closed { clean: false };
         } else if self.mode == Mode::Open {
             self.mode = Mode::Closing;
-            let limit = u64::from(self.settings.recovery_limit_ms());
-            self.closing_deadline = now.saturating_add(limit);
+            self.closing_deadline = self.limit_from(now);
         }
         self.pump(now);
     }
@@ -151,12 +150,12 @@ impl<M: Memory> Machine<M> {
     pub(super) fn pump_close(&mut self, now: Millis) {
         match self.mode {
             Mode::Closing if self.closing_rounds.is_none() => {
-                if !self.recovering() || now >= self.closing_deadline {
+                let wait = self.recovering() && now < self.closing_deadline;
+                if !wait {
                     let main = self.flushes.line(Dev::Main).ask();
                     let spare = self.flushes.line(Dev::Spare(0)).ask();
                     self.closing_rounds = Some((main, spare));
-                    self.closing_deadline =
-                        now.saturating_add(u64::from(self.settings.recovery_limit_ms()));
+                    self.closing_deadline = self.limit_from(now);
                 }
             }
             Mode::Closing => self.close_flushed(now),
@@ -185,7 +184,8 @@ impl<M: Memory> Machine<M> {
             return;
         }
         self.mode = Mode::Sealing;
-        self.commit.close(PageChange::Clean, now);
+        let change = self.header_change(HeaderChange::Close);
+        self.commit.close(change, now);
         self.woke(now);
     }
 }
