@@ -13,6 +13,12 @@
     )
 )]
 
+mod probe;
+mod probe_rules;
+mod signature;
 mod types;
 
+pub use probe::*;
+pub use probe_rules::PROBE_BLOCK_BYTES;
+pub use signature::Signature;
 pub use types::*;
