@@ -320,3 +320,53 @@ impl Random {
         (0..len).map(|_| self.next() as u8).collect()
     }
 }
+
+/// Whether `program` is there; [`skip`] otherwise.
+pub fn installed(program: &str, package: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if !found {
+        skip(&format!("{program} is not installed (package {package})"));
+    }
+    found
+}
+
+/// The interpreter with libnbd's module, ready for `-c SCRIPT`; [`skip`] if there is none. Not by
+/// the name `nbdsh`: that takes the first python there is, which need not be the distribution's.
+pub fn nbdsh() -> Option<std::process::Command> {
+    use std::process::Command;
+    let has_module = |python: &&str| {
+        let output = Command::new(python).args(["-c", "import nbd"]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let Some(python) = ["/usr/bin/python3", "python3"].into_iter().find(has_module) else {
+        skip("no python3 has libnbd's module (packages libnbd-bin, python3-libnbd)");
+        return None;
+    };
+    let mut command = Command::new(python);
+    command.args(["-m", "nbd"]);
+    Some(command)
+}
+
+/// Says on standard error why a test is skipped; where `CI=true` says that everything must be there
+/// it fails.
+fn skip(reason: &str) {
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{reason}, and CI=true allows no skipped test"
+    );
+    eprintln!("skipped: {reason}");
+}
+
+/// Runs a program to its end and shows what it said if it failed; returns its standard output.
+pub fn run(command: &mut std::process::Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{said}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said
+}
