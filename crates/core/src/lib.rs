@@ -14,5 +14,16 @@
 )]
 
 mod api;
+mod readers;
+mod sync;
+mod table;
+mod table_leaf;
+mod table_size;
+#[cfg(test)]
+mod table_tests;
+mod table_writer;
 
 pub use api::*;
+pub use readers::{Readers, Reading};
+pub use table::{Entry, LookupGrace, Snapshot, Table};
+pub use table_writer::{MAX_CHANGES, TableWriter};
