@@ -101,8 +101,8 @@ fn every_legal_value_is_taken_and_no_other() {
 fn a_snapshot_comes_back_as_it_was() {
     let mut settings = Settings::default();
     let mut bytes = [0xffu8; SNAPSHOT_BYTES];
-    settings.to_snapshot(&mut bytes);
-    let end = bytes.iter().position(|&b| b == 0).unwrap();
+    let end = settings.to_snapshot(&mut bytes);
+    assert_eq!(bytes.iter().position(|&b| b == 0), Some(end));
     assert_eq!(
         std::str::from_utf8(&bytes[..end]).unwrap(),
         "read_retries=3 retry_backoff_ms=100 recovery_limit_ms=30000 probe_timeout_ms=5000 \
@@ -129,6 +129,7 @@ fn a_hostile_snapshot_changes_nothing_but_what_is_legal_in_it() {
     want.set(Setting::new(Key::ReadRetries, 7).unwrap());
     let bytes = snapshot("read_retries=7 debug_level=4  scan_interval=5 latency =on= pending_read");
     assert_eq!(Settings::from_snapshot(&bytes), (want, 5));
+    assert_eq!(Settings::from_snapshot(&[]), (Settings::default(), 0));
     assert_eq!(Settings::from_snapshot(&[0; 256]), (Settings::default(), 0));
     let (settings, unknown) = Settings::from_snapshot(&[0xff; 256]);
     assert_eq!((settings, unknown), (Settings::default(), 1));

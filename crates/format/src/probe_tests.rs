@@ -114,9 +114,17 @@ fn fixtures() -> Vec<Fixture> {
                 (end - 65536 + 20, &UUID[..4]),
                 (end - 65536 + 52, &UUID[4..]),
             ],
+            Some(*b"\x43\x32\x21\x10\x87\x76\x65\x54\xcb\xba\xa9\x98\x0f\xfe\xed\xdc"),
+        ),
+        fixture(
+            Md,
+            &[
+                (end - 65536, b"\xa9\x2b\x4e\xfc\0\0\0\0"),
+                (end - 65536 + 20, &UUID[..4]),
+                (end - 65536 + 52, &UUID[4..]),
+            ],
             Some(UUID),
         ),
-        fixture(Md, &[(end - 65536, b"\xa9\x2b\x4e\xfc\0\0\0\0")], None),
         fixture(Luks, &[(0, b"LUKS\xba\xbe\0\x02"), (168, UUID_TEXT)], Some(UUID)),
         fixture(Luks, &[(16384, b"SKUL\xba\xbe\0\x02")], None),
         fixture(Luks, &[(4 * MIB, b"SKUL\xba\xbe\0\x02")], None),
@@ -189,6 +197,30 @@ fn every_kind_is_found_alone_and_with_its_uuid() {
     }
     assert_eq!(Signature::from_number(0), None);
     assert_eq!(Signature::from_number(36), None);
+}
+
+#[test]
+fn every_copy_of_our_own_header_is_found() {
+    let layout = crate::Layout::new(16_384, 4096, None).unwrap();
+    let new = crate::NewHeader {
+        volume: Uuid(UUID),
+        spare: Uuid([1; 16]),
+        layout,
+        main_sectors: 1 << 20,
+        block_bytes: 512,
+    };
+    for copy in 0..crate::COPIES as u8 {
+        let mut device = vec![0u8; 8 * MIB];
+        let mut page = [0u8; 4096];
+        let mut header = crate::HeaderMut::blank(&mut page, &new).unwrap();
+        header.seal(crate::CopyIndex(copy), crate::Stamp::default());
+        let at = layout.header_sector(crate::CopyIndex(copy)) as usize * 512;
+        put(&mut device, at, &page);
+        let (found, _, _) = probe_all(&device, Depth::Device, &[]);
+        assert_eq!(found.len(), 1, "copy {copy}");
+        assert_eq!((found[0].kind, found[0].uuid), (Signature::DmRemap, Some(Uuid(UUID))));
+        assert_eq!((found[0].offset, found[0].copy), (at as u64, copy > 0));
+    }
 }
 
 #[test]
