@@ -16,9 +16,11 @@
 pub mod at;
 mod crc;
 mod generation;
+mod hardware;
 mod header;
 mod header_mut;
 mod header_rows;
+pub mod identity;
 mod layout;
 mod page;
 mod probe;
