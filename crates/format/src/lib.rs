@@ -15,6 +15,7 @@
 
 pub mod at;
 mod crc;
+mod display;
 mod generation;
 mod hardware;
 mod header;
