@@ -137,3 +137,37 @@ fn a_hostile_snapshot_changes_nothing_but_what_is_legal_in_it() {
     assert_eq!(Settings::from_snapshot(&after_the_end).0.debug_level(), 0);
     assert!(Settings::from_snapshot(&after_the_end).0.latency());
 }
+
+#[test]
+fn random_snapshots_never_set_what_is_illegal() {
+    const SEED: u64 = 0x5e7;
+    std::eprintln!("seed {SEED:#x}");
+    let mut state = SEED;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut changed = 0;
+    for _ in 0..20_000 {
+        let mut bytes = [0u8; SNAPSHOT_BYTES];
+        Settings::default().to_snapshot(&mut bytes);
+        for _ in 0..next() % 8 {
+            // Digits where digits are, so that many snapshots stay readable, and anything anywhere.
+            let at = (next() % 140) as usize;
+            let digit = bytes[at].is_ascii_digit();
+            bytes[at] = if digit { b'0' + (next() % 10) as u8 } else { bytes[at] };
+            if next() % 8 == 0 {
+                bytes[(next() % 140) as usize] = next() as u8;
+            }
+        }
+        let (settings, _) = Settings::from_snapshot(&bytes);
+        for key in Key::ALL {
+            let now = settings.get(key);
+            assert_eq!(Setting::new(key, now.value()), Some(now), "{}", key.name());
+        }
+        changed += u32::from(settings != Settings::default());
+    }
+    assert!(changed > 1_000, "{changed}");
+}
