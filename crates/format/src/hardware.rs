@@ -2,8 +2,8 @@
 //! Identifiers of main's hardware, as they are taken, graded and kept in a row of the header.
 //!
 //! A row has 64 bytes for an identifier. A longer one keeps its first 48 and folds the rest into
-//! 16, so that two that differ anywhere still differ. Whether an identifier is *proof* is decided when
-//! it is taken and kept with it.
+//! 16, so that two that differ anywhere still differ. Whether an identifier is *proof* is decided
+//! when it is taken and kept with it.
 
 use crate::header_rows::{IdentityRow, MAX_IDENTITY_BYTES};
 use crate::probe_rules::fold;
