@@ -14,5 +14,10 @@
 )]
 
 mod api;
+pub mod message;
+pub mod reply;
+pub mod settings;
+pub mod status;
+pub mod text;
 
 pub use api::*;
