@@ -152,18 +152,6 @@ pub struct Serve {
     pub force: Vec<Force>,
 }
 
-/// Which running volume.
-#[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct Running {
-    /// The running volume's name
-    #[arg(value_name = "NAME")]
-    pub name: Option<String>,
-    /// Its control socket
-    #[arg(long, value_name = "PATH")]
-    pub control: Option<PathBuf>,
-}
-
 /// Which volume, running or not.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
@@ -243,11 +231,11 @@ pub struct Unit {
 /// `message`.
 #[derive(Debug, Args)]
 pub struct Message {
-    /// The running volume.
-    #[command(flatten)]
-    pub running: Running,
-    /// The message: "help" lists them
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    /// Its control socket, instead of the name
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// The running volume's name, then the message: "help" lists them
+    #[arg(required = true, trailing_var_arg = true, value_name = "NAME WORDS")]
     pub words: Vec<String>,
 }
 

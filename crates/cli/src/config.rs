@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Values stand to the end of the line; bytes below 0x21, above 0x7e and `%` are `%XX`. Lines and
-//! sections this program does not know are kept. The file is replaced whole (written beside, synced,
-//! renamed), under a lock on its folder, so that two commands do not lose each other's change.
+//! sections this program does not know are kept. The file is replaced whole (written beside it,
+//! synced, renamed), under a lock on its folder, so that two commands do not lose each other's
+//! change.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -43,7 +43,10 @@ fn keeps_what_it_does_not_know() {
     std::fs::write(&path, text).unwrap();
     config.save(&volume("aa-1", "one")).unwrap();
     let after = std::fs::read_to_string(&path).unwrap();
-    let expected = "# mine\n[aa-1]\nname = one\nmain = /dev/a\nspare = /dev/b\ncolour = red\n\n[other]\nk = v\n";
+    let expected = concat!(
+        "# mine\n[aa-1]\nname = one\nmain = /dev/a\nspare = /dev/b\n",
+        "colour = red\n\n[other]\nk = v\n"
+    );
     assert_eq!(after, expected);
 }
 

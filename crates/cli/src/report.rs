@@ -8,8 +8,11 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use dmremap_core::text::{REPLY_MAX_BYTES, Text};
+use dmremap_format::Uuid;
+
 use crate::escape::escaped_bytes;
-use crate::units::{count, sectors};
+use crate::units::sectors;
 
 /// The version of every document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,9 +67,15 @@ pub struct Status {
     /// The five copies.
     pub metadata: Metadata,
     /// Comes with health.
-    pub health_score: Option<u32>,
+    pub health_score: Option<u8>,
     /// Comes with the scan.
     pub scan: Scan,
+    /// What `status --test` exits with: 0 healthy, 1 degraded, 2 unusable or data lost.
+    pub verdict: u8,
+    /// How it is, in plain words.
+    pub sentence: String,
+    /// What to do about it; empty if there is nothing to do.
+    pub advice: String,
 }
 
 /// Errors met since the volume was opened.
@@ -104,9 +113,9 @@ pub struct Requests {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
     /// Copies that can be read and verified.
-    pub copies_valid: u32,
+    pub copies_valid: u8,
     /// Copies there should be.
-    pub copies_total: u32,
+    pub copies_total: u8,
     /// Durable generation.
     pub generation: u64,
     /// Durable sequence.
@@ -121,7 +130,7 @@ pub struct Scan {
     /// Comes with the scan.
     pub state: Option<String>,
     /// Comes with the scan.
-    pub percent: Option<f64>,
+    pub percent: Option<u8>,
 }
 
 /// A run in `list --json`, which is an array of these.
@@ -141,73 +150,60 @@ pub struct Run {
     pub cause: Option<String>,
 }
 
-/// What `status --test` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// Nothing to do.
-    Healthy = 0,
-    /// Works, but something should be done.
-    Degraded = 1,
-    /// Unusable, or data is lost.
-    Lost = 2,
-}
-
 impl Status {
-    /// Blocks whose content cannot be had.
-    pub fn lost(&self) -> u64 {
-        self.pending_blocks.saturating_add(self.gone_blocks)
-    }
-
-    /// The verdict of `status --test`.
-    pub fn health(&self) -> Health {
-        match self.state.as_str() {
-            _ if self.lost() > 0 => Health::Lost,
-            "ok" => Health::Healthy,
-            "failed" => Health::Lost,
-            _ => Health::Degraded,
+    /// The document of a volume that runs or was read.
+    pub fn new(name: &str, uuid: Uuid, status: &dmremap_core::status::Status) -> Status {
+        let s = status;
+        Status {
+            format_version: FORMAT_VERSION,
+            name: name.to_owned(),
+            uuid: text(|out| {
+                out.uuid(&uuid);
+            }),
+            state: s.state().word().to_owned(),
+            block_size: s.block_size,
+            size_sectors: s.size_sectors,
+            remapped_blocks: s.remapped_blocks,
+            pending_blocks: s.pending_blocks,
+            gone_blocks: s.gone_blocks,
+            entries: s.entries,
+            max_entries: s.max_entries,
+            quarantined_units: s.quarantined_units,
+            spare_free_units: s.spare_free_units,
+            spare_total_units: s.spare_total_units,
+            errors: Errors {
+                read: s.errors.read,
+                write: s.errors.write,
+                medium: s.errors.medium,
+                transport: s.errors.transport,
+            },
+            remaps: Remaps { automatic: s.remaps.automatic, manual: s.remaps.manual },
+            requests: Requests { fast: s.requests.fast, slow: s.requests.slow },
+            metadata: Metadata {
+                copies_valid: s.metadata.copies_valid,
+                copies_total: s.metadata.copies_total,
+                generation: s.metadata.generation,
+                sequence: s.metadata.sequence,
+                commits: s.metadata.commits,
+            },
+            health_score: s.health_score,
+            scan: Scan {
+                state: s.scan.map(|scan| scan.state.to_owned()),
+                percent: s.scan.map(|scan| scan.percent),
+            },
+            verdict: s.verdict() as u8,
+            sentence: text(|out| s.write_sentence(out)),
+            advice: s.state().advice().to_owned(),
         }
-    }
-
-    /// One plain sentence, then what it does not say.
-    pub fn sentence(&self) -> String {
-        let rest = if self.state == "failed" {
-            "the volume has failed"
-        } else {
-            "everything else is intact"
-        };
-        let mut text = match (self.remapped_blocks, self.lost()) {
-            (0, 0) if self.state != "failed" => {
-                return self.advice("No block has moved; everything is intact.".into());
-            }
-            (moved, 0) => format!("{} moved, none lost; {rest}.", count(moved, "block", "blocks")),
-            (moved, lost) => {
-                format!("{} moved, {lost} lost; {rest}.", count(moved, "block", "blocks"))
-            }
-        };
-        if self.pending_blocks > 0 {
-            let pending = count(self.pending_blocks, "block", "blocks");
-            let _ = write!(text, " Of the lost, {pending} may still be read by a later try.");
-        }
-        self.advice(text)
-    }
-
-    fn advice(&self, text: String) -> String {
-        let more = match self.state.as_str() {
-            "metadata_degraded" => {
-                "Fewer than four metadata copies can be written: nothing new can be moved."
-            }
-            "main_suspect" => "Main does not answer as it should: check its cable and power.",
-            "spare_suspect" => "The spare does not answer as it should: check its cable and power.",
-            "spare_full" => "The spare is full: nothing more can be moved.",
-            "read_only" => "It is read-only.",
-            _ => return text,
-        };
-        format!("{text} {more}")
     }
 
     /// The whole screen.
     pub fn screen(&self) -> String {
-        let mut out = self.sentence() + "\n\n";
+        let mut out = capitalised(&escaped_bytes(&self.sentence).to_string()) + ".\n";
+        if !self.advice.is_empty() {
+            let _ = writeln!(out, "{}", escaped_bytes(&self.advice));
+        }
+        out.push('\n');
         let mut row = |name: &str, value: String| {
             let _ = writeln!(out, "  {name:<12} {value}");
         };
@@ -241,6 +237,20 @@ impl Status {
         );
         out
     }
+}
+
+/// What a writer of the core's texts writes.
+pub fn text(write: impl FnOnce(&mut Text<'_>)) -> String {
+    let mut buffer = [0; REPLY_MAX_BYTES];
+    let mut out = Text::new(&mut buffer);
+    write(&mut out);
+    out.as_str().to_owned()
+}
+
+/// `sentence` with a capital first letter.
+fn capitalised(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// The table `list` shows to people.

@@ -14,12 +14,15 @@ use crate::output;
 
 /// `message NAME WORDS...`
 pub fn message(context: &Context, args: &Message) -> Outcome<ExitCode> {
-    let path = match (&args.running.name, &args.running.control) {
-        (_, Some(path)) => path.clone(),
-        (Some(name), None) => context.control(name)?,
-        (None, None) => return Err(Failure::new(Class::Usage, "which volume?")),
+    let (path, words) = match (&args.control, args.words.split_first()) {
+        (Some(path), _) => (path.clone(), args.words.as_slice()),
+        (None, Some((name, words))) if !words.is_empty() => (context.control(name)?, words),
+        _ => {
+            let failure = Failure::new(Class::Usage, "which message?");
+            return Err(failure.with_next("dmremap message NAME help"));
+        }
     };
-    let answer = client::ask(&path, &args.words.join(" "))?;
+    let answer = client::ask(&path, &words.join(" "))?;
     show(&answer)
 }
 

@@ -25,7 +25,7 @@ pub fn status(context: &Context, args: &Status) -> Outcome<ExitCode> {
     });
     if args.test {
         return Ok(match found {
-            Ok((_, status)) => ExitCode::from(status.health() as u8),
+            Ok((_, status)) => ExitCode::from(status.verdict),
             Err(_) => ExitCode::from(CANNOT_TELL),
         });
     }
