@@ -14,6 +14,7 @@
 )]
 
 mod api;
+pub mod list;
 pub mod message;
 pub mod reply;
 pub mod settings;
