@@ -96,10 +96,10 @@ pub enum AcceptMain {
 pub struct Format {
     /// The failing device; keeps every byte
     #[arg(long, value_name = "DEV")]
-    pub main: PathBuf,
+    pub main: String,
     /// The healthy device for what moves; all of it is overwritten
     #[arg(long, value_name = "DEV")]
-    pub spare: PathBuf,
+    pub spare: String,
     /// Name of the volume [default: made from main's name]
     #[arg(long)]
     pub name: Option<String>,
@@ -128,10 +128,10 @@ pub struct Format {
 pub struct Serve {
     /// The spare, which knows the volume
     #[arg(long, value_name = "DEV")]
-    pub spare: PathBuf,
+    pub spare: String,
     /// The main device [default: what the local configuration names]
     #[arg(long, value_name = "DEV")]
-    pub main: Option<PathBuf>,
+    pub main: Option<String>,
     /// Where to listen: unix:PATH or tcp:HOST:PORT [default: unix:RUN_DIR/NAME.nbd]
     #[arg(long, value_name = "WHERE", conflicts_with = "stdio")]
     pub nbd: Option<String>,
@@ -164,7 +164,7 @@ pub struct Target {
     pub control: Option<PathBuf>,
     /// The spare of a volume that does not run
     #[arg(long, value_name = "DEV")]
-    pub spare: Option<PathBuf>,
+    pub spare: Option<String>,
 }
 
 /// Verbs that only read.
@@ -197,7 +197,7 @@ pub struct Status {
 pub struct Examine {
     /// The device
     #[arg(value_name = "DEV")]
-    pub device: PathBuf,
+    pub device: String,
     /// One JSON document
     #[arg(long, conflicts_with = "export")]
     pub json: bool,
@@ -244,7 +244,7 @@ pub struct Message {
 pub struct Check {
     /// The spare
     #[arg(long, value_name = "DEV")]
-    pub spare: PathBuf,
+    pub spare: String,
     /// One JSON document
     #[arg(long)]
     pub json: bool,

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io;
 
+use dmremap_engine::{DeviceError, ErrorClass};
+
 use crate::escape::escaped;
 
 /// The classes of failure. Their numbers are the exit codes scripts rely on.
@@ -87,6 +89,24 @@ impl Failure {
         };
         let path = path.as_ref();
         Failure::new(class, format_args!("cannot {doing} {}: {error}", escaped(path)))
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Failure {
+        let class = match error.class() {
+            ErrorClass::Usage => Class::Usage,
+            ErrorClass::Permission => Class::Permission,
+            ErrorClass::Wrong => Class::Missing,
+            ErrorClass::Busy => Class::Busy,
+            ErrorClass::Refused => Class::Refused,
+            _ => Class::Internal,
+        };
+        let failure = Failure::new(class, &error);
+        match error.next() {
+            next if next.is_empty() => failure,
+            next => failure.with_next(next),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod failure;
 mod output;
 mod report;
 mod rundir;
+mod survey;
 mod units;
 
 use std::process::ExitCode;

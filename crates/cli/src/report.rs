@@ -150,6 +150,19 @@ pub struct Run {
     pub cause: Option<String>,
 }
 
+impl From<&dmremap_core::list::Run> for Run {
+    fn from(run: &dmremap_core::list::Run) -> Run {
+        Run {
+            main_sector: run.main_sector,
+            spare_index: run.spare.map(|(index, _)| u32::from(index)),
+            spare_sector: run.spare.map(|(_, sector)| sector),
+            sectors: run.sectors,
+            state: run.state.word().to_owned(),
+            cause: (run.cause != "-").then(|| run.cause.to_owned()),
+        }
+    }
+}
+
 impl Status {
     /// The document of a volume that runs or was read.
     pub fn new(name: &str, uuid: Uuid, status: &dmremap_core::status::Status) -> Status {
@@ -157,9 +170,7 @@ impl Status {
         Status {
             format_version: FORMAT_VERSION,
             name: name.to_owned(),
-            uuid: text(|out| {
-                out.uuid(&uuid);
-            }),
+            uuid: uuid_text(uuid),
             state: s.state().word().to_owned(),
             block_size: s.block_size,
             size_sectors: s.size_sectors,
@@ -245,6 +256,11 @@ pub fn text(write: impl FnOnce(&mut Text<'_>)) -> String {
     let mut out = Text::new(&mut buffer);
     write(&mut out);
     out.as_str().to_owned()
+}
+
+/// A UUID in its usual form, `-` for none.
+pub fn uuid_text(uuid: Uuid) -> String {
+    text(|out| _ = out.uuid(&uuid))
 }
 
 /// `sentence` with a capital first letter.

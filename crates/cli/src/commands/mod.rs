@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The verbs. Each file parses what its verb was given, calls the library, shows the outcome.
 
+mod at_rest;
+mod check;
+mod examine;
 mod message;
 mod reading;
 
@@ -39,6 +42,8 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
     let context = Context { common: cli.common };
     match cli.verb {
         Verb::Status(args) => reading::status(&context, &args),
+        Verb::Examine(args) => examine::examine(&args),
+        Verb::Check(args) => check::check(&args),
         Verb::List(args) => reading::list(&context, &args),
         Verb::Stats(args) => reading::stats(&context, &args),
         Verb::Remap(args) => message::remap(&context, &args),

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! `status`, `list` and `stats`: of a running volume by its control socket.
+//! `status`, `list` and `stats`: of a running volume by its control socket, of one that does not
+//! run from its spare.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Context;
+use super::{Context, at_rest};
 use crate::args::{Reading, Status, Target};
 use crate::control::client;
 use crate::failure::{Class, Failure, Outcome};
@@ -19,10 +21,13 @@ const CANNOT_TELL: u8 = 4;
 
 /// `status`
 pub fn status(context: &Context, args: &Status) -> Outcome<ExitCode> {
-    let found = ask(context, &args.target, "status").and_then(|value| {
-        let status: report::Status = parsed(&value)?;
-        Ok((value, status))
-    });
+    let found = match &args.target.spare {
+        Some(spare) => at_rest::status(spare).and_then(|status| Ok((json(&status)?, status))),
+        None => ask(context, &args.target, "status").and_then(|value| {
+            let status: report::Status = parsed(&value)?;
+            Ok((value, status))
+        }),
+    };
     if args.test {
         return Ok(match found {
             Ok((_, status)) => ExitCode::from(status.verdict),
@@ -36,11 +41,13 @@ pub fn status(context: &Context, args: &Status) -> Outcome<ExitCode> {
 
 /// `list`
 pub fn list(context: &Context, args: &Reading) -> Outcome<ExitCode> {
-    let value = ask(context, &args.target, "list")?;
+    let runs: Vec<Run> = match &args.target.spare {
+        Some(spare) => at_rest::list(spare)?,
+        None => parsed(&ask(context, &args.target, "list")?)?,
+    };
     if args.json {
-        output::print_json(&value)?;
+        output::print_json(&json(&runs)?)?;
     } else {
-        let runs: Vec<Run> = parsed(&value)?;
         output::print(&report::list_screen(&runs))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -48,6 +55,10 @@ pub fn list(context: &Context, args: &Reading) -> Outcome<ExitCode> {
 
 /// `stats`
 pub fn stats(context: &Context, args: &Reading) -> Outcome<ExitCode> {
+    if args.target.spare.is_some() {
+        let what = "counters live in the memory of a running volume";
+        return Err(Failure::new(Class::Usage, what).with_next("dmremap stats NAME"));
+    }
     let value = ask(context, &args.target, "stats")?;
     if args.json {
         output::print_json(&value)?;
@@ -67,6 +78,10 @@ fn socket(context: &Context, target: &Target) -> Outcome<PathBuf> {
         (Some(name), None) => context.control(name),
         (None, None) => Err(Failure::new(Class::Usage, "which volume?")),
     }
+}
+
+fn json<T: Serialize>(value: &T) -> Outcome<Value> {
+    serde_json::to_value(value).map_err(|error| Failure::new(Class::Internal, error))
 }
 
 fn parsed<T: DeserializeOwned>(value: &Value) -> Outcome<T> {
