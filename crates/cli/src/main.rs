@@ -6,11 +6,13 @@ mod commands;
 mod config;
 mod confirm;
 mod control;
+mod demo;
 mod escape;
 mod failure;
 mod output;
 mod report;
 mod rundir;
+mod signals;
 mod survey;
 mod units;
 

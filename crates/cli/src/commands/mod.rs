@@ -3,6 +3,7 @@
 
 mod at_rest;
 mod check;
+mod demo;
 mod examine;
 mod message;
 mod reading;
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Status(args) => reading::status(&context, &args),
         Verb::Examine(args) => examine::examine(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Demo(args) => demo::demo(args),
         Verb::List(args) => reading::list(&context, &args),
         Verb::Stats(args) => reading::stats(&context, &args),
         Verb::Remap(args) => message::remap(&context, &args),
