@@ -236,3 +236,7 @@ impl Read for Timed {
         self.reader.read(buf)
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -37,7 +37,10 @@ pub fn inherited_listeners() -> Result<Vec<Listener>, Error> {
     let count = match own("LISTEN_FDS").and_then(|n| n.parse::<i32>().ok()) {
         Some(count) if (0..=MAX_FDS).contains(&count) => count,
         _ => {
-            return Err(Error::Inherited { fd: None, what: "LISTEN_FDS is no number from 0 to 64" });
+            return Err(Error::Inherited {
+                fd: None,
+                what: "LISTEN_FDS is no number from 0 to 64",
+            });
         }
     };
     if TAKEN.swap(true, Ordering::AcqRel) {

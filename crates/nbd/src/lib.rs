@@ -4,10 +4,10 @@
 //!
 //! # The server
 //!
-//! A connection has two threads. The *reader* negotiates ([`handshake`]), then takes requests off
-//! the wire, checks them ([`check`]) and submits them to the export. The *writer* sends what the
+//! A connection has two threads. The *reader* negotiates (`handshake`), then takes requests off
+//! the wire, checks them (`check`) and submits them to the export. The *writer* sends what the
 //! export has answered, in the order of the answers, several in one gathered send. Between them
-//! stands the link ([`link`]), which also holds the credits: a connection may have so many requests
+//! stands the link (`link`), which also holds the credits: a connection may have so many requests
 //! and so many bytes between its request header and its sent reply, and beyond that its reader
 //! stops reading. So memory is bounded, and a client that does not read its replies stalls itself
 //! and nobody else.

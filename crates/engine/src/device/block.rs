@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! A block device, with O_DIRECT and held by O_EXCL.
 //!
-//! A disk that is pulled answers its open file with EIO, or reads nothing once its size is 0. Both
-//! would pass for a bad medium, so each generic error is followed by the question whether the disk
-//! is still there: if not, the answer is `Offline`.
+//! A disk that is pulled answers its open file with EIO; once its size is 0, reads end at once and
+//! writes find no space. All this would pass for something else, so each such error is followed by
+//! the question whether the disk is still there: if not, the answer is `Offline`.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ impl BlockDevice {
     /// Tells a disk that is gone from one that has failed.
     fn judge(&self, result: Result<(), Class>) -> Result<(), Class> {
         match result {
-            Err(Class::Io) if self.is_gone() => Err(Class::Offline),
+            Err(Class::Io | Class::NoSpace) if self.is_gone() => Err(Class::Offline),
             other => other,
         }
     }

@@ -293,3 +293,7 @@ fn device_number(sysfs: &Path) -> Option<DeviceKey> {
     let (major, minor) = number.trim().split_once(':')?;
     Some(DeviceKey::Block { major: major.parse().ok()?, minor: minor.parse().ok()? })
 }
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;

@@ -221,3 +221,7 @@ fn with_bounce<T>(
         }
     })
 }
+
+#[cfg(test)]
+#[path = "raw_tests.rs"]
+mod tests;
