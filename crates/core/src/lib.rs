@@ -35,6 +35,11 @@ pub mod slots;
 pub mod status;
 mod sync;
 pub mod table;
+mod table_leaf;
+mod table_size;
+#[cfg(test)]
+mod table_tests;
+mod table_writer;
 pub mod text;
 
 pub use api::*;

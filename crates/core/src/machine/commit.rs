@@ -14,7 +14,7 @@ use dmremap_format::{BlockState, Cause, Slot, SlotIndex, SpareUnit, States};
 use crate::api::{Class, Dev, Done, Event, Millis, Outcome, Reason};
 use crate::broken::{Broken, is};
 use crate::commit::{HeaderChange, MetadataChange, OutcomeKind, PageId, Refusal, SlotChange};
-use crate::table::Entry;
+use crate::table::{Entry, MAX_CHANGES};
 
 use super::job::{Goal, Job, Stage, Wait};
 use super::{Machine, Memory};
@@ -70,8 +70,7 @@ impl<M: Memory> Machine<M> {
     /// The job's data is durable: its entry joins the next commit.
     pub(super) fn join(&mut self, j: usize, now: Millis) {
         self.job(j).stage = Stage::Commit;
-        self.writer.reclaim(&self.shared.table, &self.shared.readers);
-        if !self.writer.ready(2) {
+        if !self.table_ready() {
             self.job(j).wait = Wait::Room;
             return;
         }
@@ -104,6 +103,26 @@ impl<M: Memory> Machine<M> {
             Err(Refusal::Degraded) => self.commit_failed(j, Reason::MetadataDegraded, now),
             Err(_) => self.commit_failed(j, Reason::CommitFailed, now),
         }
+    }
+
+    /// Whether every change that is in a commit, and one more, can be published for sure.
+    fn table_ready(&mut self) -> bool {
+        let joined = self
+            .jobs
+            .iter()
+            .filter(|job| job.stage == Stage::Commit && job.wait == Wait::Outcome)
+            .count();
+        let changes = joined.saturating_add(1);
+        if changes > MAX_CHANGES {
+            return false;
+        }
+        for _ in 0..3 {
+            if self.writer.ready(changes) {
+                return true;
+            }
+            self.writer.reclaim(&self.shared.table, &self.shared.readers);
+        }
+        self.writer.ready(changes)
     }
 
     fn slot_of(&self, entry: &Entry, job: &Job) -> Slot {

@@ -112,7 +112,13 @@ impl<W: core::ops::Deref<Target = [AtomicU64]>> Loader<W> {
         }
         let entry = Entry { unit, spare: content.spare, member: 0, states: content.states, slot };
         shared.region.mark(unit);
-        self.writer.reclaim(&shared.table, &shared.readers);
+        // No lookup is under way yet, so what is retired comes back at once, in a few turns.
+        for _ in 0..4 {
+            if self.writer.ready(1) {
+                break;
+            }
+            self.writer.reclaim(&shared.table, &shared.readers);
+        }
         if !self.writer.ready(1) || !self.writer.put(&shared.table, entry, &shared.readers) {
             return Err(LoadFault::NoRoom { slot });
         }
