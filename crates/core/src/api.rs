@@ -289,10 +289,12 @@ pub enum Action {
         /// How it ended.
         outcome: Outcome,
     },
-    /// Resolve this piece anew and submit it.
+    /// Resolve this piece anew and submit it, not before `at` (or when the volume closes).
     Again {
         /// The piece.
         piece: Piece,
+        /// The time; one that has passed means now.
+        at: Millis,
     },
     /// A unit of this request has had its verdict: set [`Piece::verdict`] on its other pieces.
     Verdict {
