@@ -295,8 +295,7 @@ impl Disk {
             if span.as_ref().is_some_and(|span| !span.contains(&at)) {
                 self.late.push((at, content));
             } else if rng.one_in(2) {
-                // Nobody was told that it landed, so no flush owes it anything.
-                self.land(at, content, (CommandId::MAX, Origin::Client));
+                self.land_stray(at, content);
             }
         }
     }
@@ -308,8 +307,17 @@ impl Disk {
         }
         let at = rng.index(self.late.len());
         let (sector, content) = self.late.swap_remove(at);
-        self.land(sector, content, (CommandId::MAX, Origin::Client));
+        self.land_stray(sector, content);
         true
+    }
+
+    /// A write whose error was answered lands: from now on it is cached like any other.
+    fn land_stray(&mut self, sector: u64, content: Content) {
+        self.land(sector, content, (CommandId::MAX, Origin::Client));
+        let place = self.faults.place(sector);
+        if let Some(cached) = self.cache.get_mut(&place).and_then(|v| v.last_mut()) {
+            cached.answered = Some(self.order);
+        }
     }
 
     /// Puts on the medium what was answered before `order`, and more if it likes.
@@ -357,26 +365,21 @@ impl Disk {
     /// to any content cached for it. Commands that are not answered yet keep theirs.
     pub fn lose_cache(&mut self, rng: &mut Rng) {
         for (place, versions) in std::mem::take(&mut self.cache) {
-            let (answered, kept): (Vec<_>, Vec<_>) =
-                versions.into_iter().partition(|v| v.answered.is_some());
-            let chosen = rng.index(answered.len() + 1);
-            for (at, cached) in answered.iter().enumerate() {
-                if let (true, Content::Data { sector, version }) =
-                    (at + 1 != chosen, &cached.content)
-                {
+            let answered: Vec<usize> =
+                (0..versions.len()).filter(|i| versions[*i].answered.is_some()).collect();
+            let chosen = rng.index(answered.len() + 1).checked_sub(1).map(|i| answered[i]);
+            for &at in answered.iter().filter(|at| Some(**at) != chosen) {
+                if let Content::Data { sector, version } = versions[at].content {
                     self.counts.lost += 1;
-                    self.lost.push(Lost {
-                        sector: *sector,
-                        version: *version,
-                        origin: cached.origin,
-                    });
+                    self.lost.push(Lost { sector, version, origin: versions[at].origin });
                 }
             }
-            if let (Some(at), Some(cell)) =
-                (chosen.checked_sub(1), self.medium.get_mut(place as usize))
-            {
-                *cell = answered[at].content.clone();
+            if let (Some(at), Some(cell)) = (chosen, self.medium.get_mut(place as usize)) {
+                *cell = versions[at].content.clone();
             }
+            let first_kept = chosen.map_or(0, |at| at + 1);
+            let kept: Vec<Cached> =
+                versions.into_iter().skip(first_kept).filter(|v| v.answered.is_none()).collect();
             if !kept.is_empty() {
                 self.cache.insert(place, kept);
             }

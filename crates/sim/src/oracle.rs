@@ -85,6 +85,7 @@ pub struct Oracle {
     next: Version,
     /// When the oldest read still under way began: nothing it may return is forgotten.
     pub oldest_read: Tick,
+    last_loss: Tick,
     /// Sectors checked by reads.
     pub sectors_checked: u64,
 }
@@ -97,6 +98,7 @@ impl Oracle {
             cells: (0..sectors).map(|_| vec![Write::left_by_crash(ADOPTED, 0)]).collect(),
             next: ADOPTED + 1,
             oldest_read: 0,
+            last_loss: 0,
             sectors_checked: 0,
         }
     }
@@ -202,12 +204,15 @@ impl Oracle {
         if !cell.iter().any(|w| w.version == version && w.dead_from >= began) {
             return Err(wrong(cell));
         }
-        if cell.len() == 1 {
+        // A read that was under way when a cache was lost may have been before the loss.
+        if cell.len() == 1 || began <= self.last_loss {
             return Ok(());
         }
         // What was read is what holds: whatever had ended before and is not it was overwritten.
-        let settled =
-            cell.iter().any(|w| w.version == version && w.state == State::Settled && w.durable);
+        let settled = cell
+            .iter()
+            .filter(|w| w.version == version)
+            .all(|w| w.state == State::Settled && w.durable);
         for old in cell.iter_mut().filter(|w| w.version != version) {
             if old.ended < began && old.state != State::Failed {
                 old.dead_from = old.dead_from.min(now);
@@ -247,22 +252,25 @@ impl Oracle {
     }
 
     /// A device has lost a cached write. If the client was answered it is as after a power cut for
-    /// this sector; if it was not, only a write sent straight for the client is excused.
-    pub fn lost(&mut self, lost: &Lost, piece_ended: bool, on_main: bool) {
+    /// this sector; if it was not, recovery must not let it be answered well over nothing, and only
+    /// a write the client's own command made (or that recovery left in place) is `excused`.
+    pub fn lost(&mut self, lost: &Lost, excused: bool, now: Tick) {
         let Some(cell) = self.cells.get_mut(lost.sector as usize) else { return };
         let alive = |w: &Write| w.version == lost.version && w.dead_from == NEVER;
         let Some(state) = cell.iter().filter(|w| alive(w)).map(|w| w.state).next_back() else {
             return;
         };
         if state == State::Open {
-            if !(piece_ended || on_main || lost.origin == Origin::Client) {
+            if !(excused || lost.origin == Origin::Client) {
                 return;
             }
+            self.last_loss = now;
             for w in cell.iter_mut().filter(|w| alive(w)) {
                 w.lost = true;
             }
             return;
         }
+        self.last_loss = now;
         for w in cell.iter_mut() {
             if !w.cut_dead {
                 w.dead_from = NEVER;
