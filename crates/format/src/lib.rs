@@ -13,6 +13,27 @@
     )
 )]
 
+pub mod at;
+mod crc;
+mod generation;
+mod header;
+mod header_mut;
+mod header_rows;
+mod layout;
+mod page;
+mod quorum;
+mod slot;
+mod table_page;
 mod types;
 
+pub use crc::crc32c;
+pub use generation::{GenerationPage, GenerationPageMut, next_generation};
+pub use header::*;
+pub use header_mut::*;
+pub use header_rows::*;
+pub use layout::*;
+pub use page::{Expect, MAGIC, PageFault, PageKind, content_digest, same_content};
+pub use quorum::*;
+pub use slot::*;
+pub use table_page::{TablePage, TablePageMut};
 pub use types::*;
