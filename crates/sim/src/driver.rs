@@ -1,0 +1,566 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The life of a request between client, fast path, devices and recovery machine: what the
+//! engine's threads do, one scheduled step at a time.
+//!
+//! ```text
+//! Fresh --count--> Counted --resolve, route--> Routed --send--> AtDevice --answer--> (ended)
+//!                                 |                                        |
+//!                                 +---- obstacle ---> ForMachine <---------+ suspect error
+//!                                                         |
+//!                     Taken | Waiting | RetryAt | Fresh (again, or cut) | ended
+//! ```
+
+use dmremap_core::{
+    Action, Answer, Class, Command as Message, Dev, Disposition, Failure as IoFailure, Kind,
+    Millis, Op, OpKind, Outcome, Piece, Route, Ticket, route,
+};
+
+use crate::client::Ask;
+use crate::command::{Command, CommandId, Ending, Origin};
+use crate::content::{Content, Version, data_contents, page_bytes, page_contents};
+use crate::oracle::Tick;
+use crate::world::{Checked, Owner, World, fail, row};
+
+/// Sectors of a region bucket: no piece crosses its edge.
+pub const BUCKET_SECTORS: u64 = 2048;
+
+/// Names a piece.
+pub type PartId = u32;
+
+/// What the client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Data.
+    Io(Kind),
+    /// A flush.
+    Flush,
+    /// A message.
+    Message,
+}
+
+/// A request under way.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its handle.
+    pub id: u64,
+    /// Which connection it came over.
+    pub connection: usize,
+    /// What it is.
+    pub wanted: Wanted,
+    /// First sector.
+    pub sector: u64,
+    /// Length.
+    pub sectors: u32,
+    /// FUA.
+    pub fua: bool,
+    /// What a write writes.
+    pub version: Version,
+    /// When it began.
+    pub began: Tick,
+    /// The same on the clock.
+    pub began_ms: Millis,
+    /// When it first failed or had to wait.
+    pub since: Option<Millis>,
+    /// A unit of it has had its verdict.
+    pub verdict: bool,
+    /// Its first error.
+    pub error: Option<Class>,
+    /// Spare units found bad before it began.
+    pub bad_spares_before: u64,
+}
+
+impl Request {
+    /// Whether `sector` lies in it.
+    #[must_use]
+    pub fn covers(&self, sector: u64) -> bool {
+        sector >= self.sector && sector - self.sector < u64::from(self.sectors)
+    }
+}
+
+/// Where a piece is.
+#[derive(Clone, Debug)]
+pub enum PartStage {
+    /// Not counted.
+    Fresh,
+    /// Counted, not resolved.
+    Counted(Ticket),
+    /// Resolved, not sent.
+    Routed(Ticket, Dev, u64),
+    /// Sent.
+    AtDevice(Ticket),
+    /// To be handed to the machine, with its failure if it has one.
+    ForMachine(Option<IoFailure>),
+    /// Presented again when the machine's wakes have changed.
+    Waiting {
+        /// With its failure.
+        failure: Option<IoFailure>,
+        /// What the wakes were.
+        wakes: u64,
+    },
+    /// Resolved anew then.
+    RetryAt(Millis),
+    /// The machine has it.
+    Taken,
+}
+
+/// A piece of a request.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// As the machine sees it.
+    pub piece: Piece,
+    /// Where it is.
+    pub stage: PartStage,
+}
+
+impl Part {
+    /// Whether `sector` lies in it.
+    #[must_use]
+    pub fn covers(&self, sector: u64) -> bool {
+        sector >= self.piece.sector && sector - self.piece.sector < u64::from(self.piece.sectors)
+    }
+}
+
+/// An answer the machine has not been told of.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The operation.
+    pub op: Op,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+impl World {
+    /// The client asks for something.
+    pub fn ask(&mut self) {
+        let ask = {
+            let World { client, rng, .. } = self;
+            client.ask(rng)
+        };
+        let connection = self.rng.index(self.client.connections);
+        self.request(connection, ask);
+    }
+
+    /// A request begins.
+    pub fn request(&mut self, connection: usize, ask: Ask) -> u64 {
+        let id = self.next_request;
+        self.next_request += 1;
+        let mut request = Request {
+            id,
+            connection,
+            wanted: Wanted::Message,
+            sector: 0,
+            sectors: 0,
+            fua: false,
+            version: 0,
+            began: self.tick,
+            began_ms: self.now,
+            since: None,
+            verdict: false,
+            error: None,
+            bad_spares_before: self.troubles.count(crate::excuse::Trouble::SpareBad),
+        };
+        self.note(|| format!("request {id} on {connection}: {ask:?}"));
+        match ask {
+            Ask::Io { kind, sector, sectors, fua, hasty } => {
+                (request.sector, request.sectors, request.fua) = (sector, sectors, fua);
+                request.wanted = Wanted::Io(kind);
+                if kind.changes() {
+                    let zeros = kind != Kind::Write;
+                    request.version = self.oracle.begin(sector, sectors, zeros, self.tick);
+                }
+                self.requests.insert(id, request);
+                self.cut(id, kind, (sector, sectors), fua, hasty);
+            }
+            Ask::Flush => {
+                request.wanted = Wanted::Flush;
+                self.requests.insert(id, request);
+                self.begin_flush(id, connection);
+            }
+            Ask::Remap(sector) => self.begin_message(request, &Message::Remap { sector, spare: None }),
+            Ask::Unremap(sector) => self.begin_message(request, &Message::Unremap { sector }),
+            Ask::Verify(sector) => self.begin_message(request, &Message::Verify { sector }),
+            Ask::Save => self.begin_message(request, &Message::Save),
+        }
+        id
+    }
+
+    /// Cuts a request at the edges of region buckets.
+    fn cut(&mut self, id: u64, kind: Kind, span: (u64, u32), fua: bool, hasty: bool) {
+        let (mut sector, end) = (span.0, span.0 + u64::from(span.1));
+        while sector < end {
+            let edge = (sector / BUCKET_SECTORS + 1) * BUCKET_SECTORS;
+            let sectors = (end.min(edge) - sector) as u32;
+            self.add_part(Piece {
+                request: id,
+                kind,
+                sector,
+                sectors,
+                fua,
+                hasty,
+                since: None,
+                verdict: false,
+            });
+            sector += u64::from(sectors);
+        }
+    }
+
+    fn add_part(&mut self, piece: Piece) {
+        let id = self.next_part;
+        self.next_part = self.next_part.wrapping_add(1);
+        self.parts.insert(id, Part { piece, stage: PartStage::Fresh });
+    }
+
+    /// One step of a piece.
+    ///
+    /// # Errors
+    /// Something is wrong.
+    pub fn step_part(&mut self, id: PartId) -> Checked {
+        let Some(part) = self.parts.get(&id).cloned() else { return Ok(()) };
+        let piece = part.piece;
+        let Some(session) = &self.session else { return Ok(()) };
+        match part.stage {
+            PartStage::Fresh | PartStage::RetryAt(_) => {
+                let queue = session.queue(piece.request);
+                let ticket =
+                    session.shared.pieces.begin(queue, piece.sector, piece.kind.changes());
+                self.stage(id, PartStage::Counted(ticket));
+                Ok(())
+            }
+            PartStage::Counted(ticket) => self.route_part(id, piece, ticket),
+            PartStage::Routed(ticket, dev, sector) => {
+                self.send_part(id, &piece, dev, sector);
+                self.stage(id, PartStage::AtDevice(ticket));
+                Ok(())
+            }
+            PartStage::ForMachine(failure) | PartStage::Waiting { failure, .. } => {
+                self.hand_in(id, failure)
+            }
+            PartStage::AtDevice(_) | PartStage::Taken => Ok(()),
+        }
+    }
+
+    fn stage(&mut self, id: PartId, stage: PartStage) {
+        if let Some(part) = self.parts.get_mut(&id) {
+            part.stage = stage;
+        }
+    }
+
+    /// Resolves a counted piece; what it does not cover goes on as a piece of its own.
+    fn route_part(&mut self, id: PartId, piece: Piece, ticket: Ticket) -> Checked {
+        let Some(session) = &self.session else { return Ok(()) };
+        let run = session.shared.resolve(piece.sector, u64::from(piece.sectors));
+        let routed = route(&session.shared, &piece, &run);
+        let covered = match routed {
+            Route::Submit { sectors, .. }
+            | Route::Machine { sectors }
+            | Route::Skip { sectors }
+            | Route::Fail { sectors, .. } => sectors,
+        };
+        if covered == 0 || covered > piece.sectors {
+            return fail(format!("{piece:?} was resolved to {run:?}, routed to {routed:?}"));
+        }
+        self.note(|| format!("  part {id} {}+{covered}: {routed:?}", piece.sector));
+        if covered < piece.sectors {
+            self.add_part(Piece {
+                sector: piece.sector + u64::from(covered),
+                sectors: piece.sectors - covered,
+                ..piece
+            });
+        }
+        if let Some(part) = self.parts.get_mut(&id) {
+            part.piece.sectors = covered;
+        }
+        match routed {
+            Route::Submit { dev, sector, .. } => {
+                self.stage(id, PartStage::Routed(ticket, dev, sector));
+                Ok(())
+            }
+            Route::Machine { .. } => {
+                self.stage(id, PartStage::ForMachine(None));
+                self.give_back(ticket)
+            }
+            Route::Skip { .. } => {
+                self.give_back(ticket)?;
+                self.part_ended(id, Ok(Vec::new()))
+            }
+            Route::Fail { class, .. } => {
+                self.give_back(ticket)?;
+                self.part_ended(id, Err((class, u8::MAX)))
+            }
+        }
+    }
+
+    fn send_part(&mut self, id: PartId, piece: &Piece, dev: Dev, sector: u64) {
+        let version = self.requests.get(&piece.request).map_or(0, |r| r.version);
+        let command = match piece.kind {
+            Kind::Read => Command::Read { sector, sectors: piece.sectors },
+            _ => Command::Write {
+                sector,
+                data: data_contents(piece.sector, piece.sectors, version),
+                fua: piece.fua,
+            },
+        };
+        self.send(dev, command, Origin::Client, Owner::Part(id));
+    }
+
+    /// Sends a command to a device.
+    pub fn send(&mut self, dev: Dev, command: Command, origin: Origin, owner: Owner) -> CommandId {
+        let due = self.due();
+        let now = self.now;
+        let id = self.disk(dev).send(command, origin, now, due);
+        self.owners.insert((row(dev), id), owner);
+        id
+    }
+
+    /// The counter of a piece is given back.
+    fn give_back(&mut self, ticket: Ticket) -> Checked {
+        let now = self.now;
+        let Some(session) = &mut self.session else { return Ok(()) };
+        if session.shared.pieces.end(ticket) {
+            session.machine.grace_tick(now);
+            return self.drain();
+        }
+        Ok(())
+    }
+
+    /// A device has answered.
+    ///
+    /// # Errors
+    /// Something is wrong.
+    pub fn command_answered(&mut self, dev: Dev, id: CommandId) -> Checked {
+        let Some((inflight, ending)) = self.disk(dev).answer(id) else { return Ok(()) };
+        let took = self.now - inflight.sent_at;
+        if took * 2 >= u64::from(self.config.limit_ms) {
+            self.troubles.strike(crate::excuse::Trouble::Slow, self.tick);
+        }
+        let span = inflight.command.span();
+        if let Err(class) = &ending {
+            let class = *class;
+            self.note(|| format!("  {dev:?} {span:?} fails: {class} {:?}", inflight.origin));
+        }
+        match self.owners.remove(&(row(dev), id)) {
+            Some(Owner::Part(part)) => self.part_answered(part, dev, span.0, ending, took),
+            Some(Owner::Op(op)) => {
+                self.watch_spare(&op, &ending);
+                self.inbox.push(Told { op, ending });
+                Ok(())
+            }
+            Some(Owner::Session(step)) => self.session_answered(step, ending),
+            None => Ok(()),
+        }
+    }
+
+    fn part_answered(
+        &mut self,
+        id: PartId,
+        dev: Dev,
+        sector: u64,
+        ending: Ending,
+        took: Millis,
+    ) -> Checked {
+        let Some(part) = self.parts.get(&id).cloned() else { return Ok(()) };
+        let PartStage::AtDevice(ticket) = part.stage else {
+            return fail(format!("{part:?} was answered by {dev:?}"));
+        };
+        if let Some(session) = &self.session {
+            if part.piece.kind.changes() && dev != Dev::Main {
+                session.shared.count_written(dev);
+            }
+        }
+        match ending {
+            Ok(contents) => {
+                // The part ends before its counter is given back: as the engine's worker, which
+                // copies what it has read and then lets go.
+                self.give_back(ticket)?;
+                self.part_ended(id, Ok(contents))
+            }
+            Err(class) => {
+                let took_ms = u32::try_from(took).unwrap_or(u32::MAX);
+                let failure = IoFailure { dev, sector, class, took_ms };
+                self.stage(id, PartStage::ForMachine(Some(failure)));
+                self.give_back(ticket)
+            }
+        }
+    }
+
+    /// Hands a piece to the machine.
+    fn hand_in(&mut self, id: PartId, failure: Option<IoFailure>) -> Checked {
+        let now = self.now;
+        let Some(part) = self.parts.get_mut(&id) else { return Ok(()) };
+        let Some(request) = self.requests.get_mut(&part.piece.request) else { return Ok(()) };
+        request.since.get_or_insert(now);
+        part.piece.since = request.since;
+        part.piece.verdict = request.verdict;
+        let piece = part.piece;
+        part.stage = PartStage::Taken;
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let disposition = match &failure {
+            Some(failure) => session.machine.failed(&piece, failure, now),
+            None => session.machine.park(&piece, now),
+        };
+        let wakes = session.machine.wakes();
+        self.note(|| format!("  part {id} {failure:?}: {disposition:?}"));
+        match disposition {
+            Disposition::Taken => {}
+            Disposition::Again => self.stage(id, PartStage::Fresh),
+            Disposition::Wait => self.stage(id, PartStage::Waiting { failure, wakes }),
+            Disposition::RetryAt(at) => self.stage(id, PartStage::RetryAt(at)),
+            Disposition::Split => self.split(id),
+            Disposition::Fail(class) => self.part_ended(id, Err((class, u8::MAX)))?,
+            Disposition::Done => self.part_ended(id, Ok(Vec::new()))?,
+        }
+        self.drain()
+    }
+
+    /// Cuts a piece at unit boundaries.
+    fn split(&mut self, id: PartId) {
+        let Some(part) = self.parts.remove(&id) else { return };
+        let (mut sector, end) =
+            (part.piece.sector, part.piece.sector + u64::from(part.piece.sectors));
+        while sector < end {
+            let to = end.min((sector / 8 + 1) * 8);
+            self.add_part(Piece { sector, sectors: (to - sector) as u32, ..part.piece });
+            sector = to;
+        }
+    }
+
+    /// The machine is told of an answer.
+    ///
+    /// # Errors
+    /// Something is wrong.
+    pub fn tell(&mut self, at: usize) -> Checked {
+        let Told { op, ending } = self.inbox.remove(at);
+        let now = self.now;
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let mut page = None;
+        let answer = match (op.kind, ending) {
+            (_, Err(class)) => Answer::Failed(class),
+            (OpKind::Read { buffer, offset }, Ok(contents)) => {
+                session.fill(buffer, offset, &contents);
+                Answer::Good
+            }
+            (OpKind::Verify { buffer, offset }, Ok(contents)) => {
+                if session.holds(buffer, offset, &contents) { Answer::Good } else { Answer::Differs }
+            }
+            (OpKind::ReadPage, Ok(contents)) => {
+                page = Some(page_bytes(&contents));
+                Answer::Good
+            }
+            _ => Answer::Good,
+        };
+        if answer == Answer::Differs || (op.kind == OpKind::Flush && answer != Answer::Good) {
+            self.flush_judge.failed();
+        }
+        session.machine.answered(op.id, answer, page.as_deref(), now);
+        self.note(|| format!("  told {:?} {:?} {}+{}: {answer:?}", op.dev, op.kind, op.sector, op.sectors));
+        self.drain()
+    }
+
+    /// The machine's time has come.
+    ///
+    /// # Errors
+    /// Something is wrong.
+    pub fn machine_tick(&mut self) -> Checked {
+        let now = self.now;
+        if let Some(session) = &mut self.session {
+            session.machine.tick(now, (now / 1000) as u32);
+        }
+        self.drain()
+    }
+
+    /// Carries out what the machine asks for.
+    ///
+    /// # Errors
+    /// Something is wrong.
+    pub fn drain(&mut self) -> Checked {
+        while let Some(action) = self.session.as_mut().and_then(|s| s.machine.next_action()) {
+            self.act(action)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) -> Checked {
+        match action {
+            Action::Io(op) => self.send_op(op),
+            Action::CopyIn { buffer, piece } => {
+                let version = self.requests.get(&piece.request).map_or(0, |r| r.version);
+                let data = data_contents(piece.sector, piece.sectors, version);
+                if let Some(session) = &mut self.session {
+                    session.fill(buffer, (piece.sector % 8 * 512) as u16, &data);
+                }
+                Ok(())
+            }
+            Action::Complete { buffer, piece, outcome } => {
+                let Some(id) = self.taken(&piece) else {
+                    return fail(format!("{piece:?} was completed and is not with the machine"));
+                };
+                let ending = match outcome {
+                    Outcome::Good => Ok(self.read_out(buffer, &piece)),
+                    Outcome::Unreadable(mask) => {
+                        self.check_readable(buffer, &piece, mask)?;
+                        Err((Class::Medium, mask))
+                    }
+                    Outcome::Failed(class) => Err((class, u8::MAX)),
+                };
+                self.part_ended(id, ending)
+            }
+            Action::Again { piece, at } => {
+                let Some(id) = self.taken(&piece) else {
+                    return fail(format!("{piece:?} came back and was not with the machine"));
+                };
+                self.stage(id, PartStage::RetryAt(at));
+                Ok(())
+            }
+            Action::Verdict { request } => {
+                if let Some(request) = self.requests.get_mut(&request) {
+                    request.verdict = true;
+                }
+                Ok(())
+            }
+            Action::Flushed { id, outcome, failures } => self.flush_ended(id, outcome, failures),
+            Action::Reply { id, outcome } => self.message_ended(id, &outcome),
+            Action::Event(event) => self.event(event),
+        }
+    }
+
+    fn taken(&self, piece: &Piece) -> Option<PartId> {
+        let here = |part: &Part| {
+            matches!(part.stage, PartStage::Taken)
+                && part.piece.request == piece.request
+                && part.piece.sector == piece.sector
+        };
+        self.parts.iter().find(|(_, part)| here(part)).map(|(id, _)| *id)
+    }
+
+    fn read_out(&self, buffer: u16, piece: &Piece) -> Vec<Content> {
+        if piece.kind != Kind::Read {
+            return Vec::new();
+        }
+        let from = (piece.sector % 8) as usize;
+        let Some(session) = &self.session else { return Vec::new() };
+        session.buffers[usize::from(buffer)][from..from + piece.sectors as usize].to_vec()
+    }
+
+    /// An operation of the machine goes to its device.
+    fn send_op(&mut self, op: Op) -> Checked {
+        let (sector, sectors) = (op.sector, op.sectors);
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let command = match op.kind {
+            OpKind::Read { .. } | OpKind::Verify { .. } | OpKind::Probe | OpKind::ReadPage => {
+                Command::Read { sector, sectors }
+            }
+            OpKind::Write { buffer, offset, fua } => {
+                Command::Write { sector, data: session.contents(buffer, offset, sectors), fua }
+            }
+            OpKind::Flush => Command::Flush,
+            OpKind::WritePage => {
+                let mut page = [0u8; dmremap_format::PAGE_BYTES];
+                session.machine.page_image(op.id, &mut page);
+                Command::Write { sector, data: page_contents(&page), fua: false }
+            }
+        };
+        self.check_place(&op, &command)?;
+        self.send(op.dev, command, Origin::Recovery, Owner::Op(op));
+        Ok(())
+    }
+}
