@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! See `docs/ARCHITECTURE.md`.
+//! The logic of dm-remap, sans I/O: it is told what happened and answers what to do next. See
+//! `docs/ARCHITECTURE.md`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -14,5 +15,14 @@
 )]
 
 mod api;
+pub mod commit;
+pub mod create;
+pub mod list;
+pub mod message;
+pub mod open;
+pub mod reply;
+pub mod settings;
+pub mod status;
+pub mod text;
 
 pub use api::*;
