@@ -9,10 +9,10 @@
 //!
 //! The caller has claimed the devices and made every check before; any I/O that fails ends it.
 
-use dmremap_format::{COPIES, CopyIndex, PageIndex, Stamp};
+use dmremap_format::{COPIES, CopyIndex, PageFault, PageIndex, Stamp};
 
 use crate::Class;
-use crate::commit::{Image, IoId, PageId};
+use crate::commit::{Image, IoId, PageId, VolumeId};
 
 /// An I/O of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub enum CreateKind {
 
 /// What the caller of a format does next.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum CreateStep<F> {
+pub enum CreateStep {
     /// Send this.
     Io(CreateIo),
     /// Wait for answers.
@@ -59,17 +59,17 @@ pub enum CreateStep<F> {
     /// The volume exists.
     Done,
     /// It failed at this I/O; there is no volume, or one whose copies are not all good.
-    Failed(CreateKind, CreateFault<F>),
+    Failed(CreateKind, CreateFault),
 }
 
 /// What was wrong with an I/O of a format.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum CreateFault<F> {
+pub enum CreateFault {
     /// It failed.
     Io(Class),
     /// What was read back is not valid.
-    Invalid(F),
+    Invalid(PageFault),
     /// What was read back is valid under another stamp.
     OtherStamp(Stamp),
 }
@@ -86,7 +86,7 @@ enum Phase {
 /// The steps of a format, as many at a time as `window` allows between two flushes.
 pub struct Create<'a, P: Image> {
     header: &'a P,
-    volume: P::Volume,
+    of: VolumeId,
     table_pages: u32,
     ranges: u32,
     window: u32,
@@ -95,7 +95,7 @@ pub struct Create<'a, P: Image> {
     next: u32,
     /// Answers waited for.
     out: u32,
-    fault: Option<(CreateKind, CreateFault<P::Fault>)>,
+    fault: Option<(CreateKind, CreateFault)>,
 }
 
 /// What format writes carries this stamp (the generation pages its generation).
@@ -105,10 +105,10 @@ impl<'a, P: Image> Create<'a, P> {
     /// `header` is the header to be written, complete but for copy index, stamp and checksum;
     /// `ranges` is how many ranges the caller wants zeroed; `window` how many I/Os it takes at
     /// once, at least one.
-    pub fn new(header: &'a P, volume: P::Volume, ranges: u32, window: u32) -> Self {
+    pub fn new(header: &'a P, of: VolumeId, ranges: u32, window: u32) -> Self {
         Create {
             header,
-            volume,
+            of,
             table_pages: header.table_pages(),
             ranges,
             window: window.max(1),
@@ -120,7 +120,7 @@ impl<'a, P: Image> Create<'a, P> {
     }
 
     /// What comes next. Called again after every answer until it says [`CreateStep::Wait`].
-    pub fn step(&mut self) -> CreateStep<P::Fault> {
+    pub fn step(&mut self) -> CreateStep {
         loop {
             if let (Some((kind, fault)), 0) = (self.fault, self.out) {
                 return CreateStep::Failed(kind, fault);
@@ -174,10 +174,10 @@ impl<'a, P: Image> Create<'a, P> {
         let Some(CreateKind::Write { page, copy }) = self.named(id) else { return false };
         match page {
             PageId::Header => out.copy_from(self.header),
-            PageId::Table(_) => out.blank(&self.volume, page),
+            PageId::Table(_) => out.blank(&self.of, page),
             PageId::Generation => {}
         }
-        out.seal(&self.volume, page, copy, FIRST_STAMP);
+        out.seal(&self.of, page, copy, FIRST_STAMP);
         true
     }
 
@@ -189,7 +189,7 @@ impl<'a, P: Image> Create<'a, P> {
             (_, Err(class)) => Some(CreateFault::Io(class)),
             (CreateKind::Read { .. }, Ok(None)) => Some(CreateFault::Io(Class::Io)),
             (CreateKind::Read { page, copy }, Ok(Some(image))) => {
-                match image.check(&self.volume, page, copy) {
+                match image.check(&self.of, page, copy) {
                     Ok(FIRST_STAMP) => None,
                     Ok(stamp) => Some(CreateFault::OtherStamp(stamp)),
                     Err(fault) => Some(CreateFault::Invalid(fault)),

@@ -5,10 +5,9 @@
 //! real binding is a page of 4 KiB ([`PageBytes`](dmremap_format::PageBytes)); the exhaustive
 //! models run the very same machines with pages of a few bytes.
 
-use core::fmt::Debug;
 use core::ops::DerefMut;
 
-use dmremap_format::{CopyIndex, PageIndex, Stamp, Uuid};
+use dmremap_format::{CopyIndex, PageFault, PageIndex, SeenHeader, Stamp, Uuid};
 
 use super::cache::Cached;
 use super::joins::Joined;
@@ -59,55 +58,38 @@ pub enum IoKind {
     Flush,
 }
 
-/// What a header says that closes its spare for good: one valid header is enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fence {
-    /// The table lives on another spare now.
-    Moved,
-    /// The spare was taken out of the volume.
-    Removed,
-    /// The volume was given up, main runs without it.
-    Released,
+/// A volume and the spare that holds its table: what every page names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VolumeId {
+    /// The volume.
+    pub volume: Uuid,
+    /// The spare.
+    pub spare: Uuid,
 }
 
 /// The content of one page, opaque to the machines.
 ///
-/// A page as read is untrusted until [`header_volume`](Image::header_volume) or
-/// [`check`](Image::check) has passed it; the other methods are called on checked or own pages only.
+/// A page as read is untrusted until [`check`](Image::check) has passed it; but for
+/// [`seen_header`](Image::seen_header) the other methods are called on checked or own pages only.
 pub trait Image {
-    /// Which volume and which spare a page belongs to.
-    type Volume: Copy + PartialEq + Debug;
     /// One change of a page's content.
     type Change: Copy;
-    /// Why a page is not valid.
-    type Fault: Copy + PartialEq + Debug;
 
-    /// The volume a header names, if it is valid by itself as the header of `copy`.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn header_volume(&self, copy: CopyIndex) -> Result<Self::Volume, Self::Fault>;
+    /// What these bytes, read from the header's place in `copy`, are by themselves.
+    fn seen_header(&self, copy: CopyIndex) -> SeenHeader;
 
-    /// The stamp of a page that is valid as `page` of `copy` of `volume` (a generation page's
+    /// The stamp of a page that is valid as `page` of `copy` of this volume (a generation page's
     /// sequence is 0).
     ///
     /// # Errors
     /// What is wrong with it.
-    fn check(
-        &self,
-        volume: &Self::Volume,
-        page: PageId,
-        copy: CopyIndex,
-    ) -> Result<Stamp, Self::Fault>;
+    fn check(&self, of: &VolumeId, page: PageId, copy: CopyIndex) -> Result<Stamp, PageFault>;
 
     /// The number of table pages a valid header names.
     fn table_pages(&self) -> u32;
 
     /// The session a valid header names.
     fn session(&self) -> Uuid;
-
-    /// What a valid header says that closes its spare.
-    fn fence(&self) -> Option<Fence>;
 
     /// Equal for two valid pages if and (but for accident) only if they are equal in every byte
     /// but the copy index and the checksum.
@@ -116,15 +98,15 @@ pub trait Image {
     /// Becomes an exact copy of `other`.
     fn copy_from(&mut self, other: &Self);
 
-    /// Becomes an empty table page of `volume`, unsealed.
-    fn blank(&mut self, volume: &Self::Volume, page: PageId);
+    /// Becomes an empty table page of this volume, unsealed.
+    fn blank(&mut self, of: &VolumeId, page: PageId);
 
     /// Applies one change to `page`'s content.
     fn apply(&mut self, page: PageId, change: &Self::Change);
 
     /// Becomes what is written as `page` of `copy` under `stamp`: sets the copy index, stamp and
     /// checksum of a header or table page, builds a generation page from nothing.
-    fn seal(&mut self, volume: &Self::Volume, page: PageId, copy: CopyIndex, stamp: Stamp);
+    fn seal(&mut self, of: &VolumeId, page: PageId, copy: CopyIndex, stamp: Stamp);
 }
 
 /// The memory a machine works on, given by its caller and kept for its life.
@@ -141,7 +123,3 @@ pub trait Store {
 
 /// The change type of a store's pages.
 pub type ChangeOf<S> = <<S as Store>::Page as Image>::Change;
-/// The volume type of a store's pages.
-pub type VolumeOf<S> = <<S as Store>::Page as Image>::Volume;
-/// The fault type of a store's pages.
-pub type FaultOf<S> = <<S as Store>::Page as Image>::Fault;

@@ -5,7 +5,7 @@
 use dmremap_format::CopyIndex;
 
 use super::cache::{Cached, Out, Role};
-use super::image::{Image, Io, IoId};
+use super::image::{Image, Io, IoId, VolumeId};
 use super::state::{ALL, PageState, bit, state_index};
 use super::wire::Wire;
 use crate::{Class, Millis};
@@ -54,7 +54,7 @@ pub(crate) fn load<P>(
 pub(crate) fn loaded<P: Image>(
     cache: &mut [Cached<P>],
     states: &[PageState],
-    volume: &P::Volume,
+    of: &VolumeId,
     (id, copy, at): (IoId, CopyIndex, usize),
     result: Result<Option<&P>, Class>,
 ) -> bool {
@@ -64,7 +64,7 @@ pub(crate) fn loaded<P: Image>(
     }
     let wanted = state_index(c.page).and_then(|i| states.get(i)).map(|s| s.stamp);
     if let Ok(Some(page)) = result {
-        if page.check(volume, c.page, copy).ok() == wanted && c.role == Role::Loading {
+        if page.check(of, c.page, copy).ok() == wanted && c.role == Role::Loading {
             c.image.copy_from(page);
             c.role = Role::Line;
         }

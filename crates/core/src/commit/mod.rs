@@ -43,7 +43,7 @@ use dmremap_format::{CopyIndex, Stamp, Uuid};
 use crate::{Class, Millis};
 pub use cache::Cached;
 pub(crate) use cache::{Doubt, Line, Out, Role, find};
-pub use image::{ChangeOf, FaultOf, Fence, Image, Io, IoId, IoKind, PageId, Store, VolumeOf};
+pub use image::{ChangeOf, Image, Io, IoId, IoKind, PageId, Store, VolumeId};
 pub use joins::{Joined, Outcome, OutcomeKind};
 pub(crate) use load::{Load, load, loaded};
 pub(crate) use pairs::{NEEDED, Pairs, Step, give_up_late, next_late};
@@ -85,7 +85,7 @@ enum Phase {
 pub(crate) struct Opened<S: Store> {
     pub cache: S::Cache,
     pub states: S::States,
-    pub volume: VolumeOf<S>,
+    pub of: VolumeId,
     pub generation: u64,
     pub session: Uuid,
     pub wire: Wire,
@@ -97,7 +97,7 @@ pub struct Commit<S: Store> {
     cache: S::Cache,
     states: S::States,
     joins: S::Joins,
-    volume: VolumeOf<S>,
+    of: VolumeId,
     session: Uuid,
     /// The generation of this open and the last sequence number taken.
     last: Stamp,
@@ -128,7 +128,7 @@ impl<S: Store> Commit<S> {
             cache: from.cache,
             states: from.states,
             joins,
-            volume: from.volume,
+            of: from.of,
             session: from.session,
             last,
             durable: last,
@@ -212,7 +212,7 @@ impl<S: Store> Commit<S> {
                 out.apply(c.page, change);
             }
         }
-        out.seal(&self.volume, c.page, copy, self.last);
+        out.seal(&self.of, c.page, copy, self.last);
         true
     }
 
@@ -222,7 +222,7 @@ impl<S: Store> Commit<S> {
             Some(Name::Read { copy, place: NO_PLACE }) => self.checked(id, copy, result, now),
             Some(Name::Read { copy, place }) => {
                 let (at, states) = ((id, copy, place), &self.states);
-                if !load::loaded(&mut self.cache, states, &self.volume, at, result) {
+                if !load::loaded(&mut self.cache, states, &self.of, at, result) {
                     self.wire.returned(copy);
                 }
             }

@@ -110,7 +110,7 @@ impl<S: Store> Commit<S> {
             return;
         }
         let Ok(Some(page)) = result else { return };
-        let Ok(stamp) = page.check(&self.volume, PageId::Header, copy) else { return };
+        let Ok(stamp) = page.check(&self.of, PageId::Header, copy) else { return };
         if page.session() == self.session {
             self.checked_at = now;
             self.choose(now);

@@ -1,96 +1,100 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The five copies of one page, as they were read at open, and what follows from them.
+//! The judgement over five copies is the format's ([`dmremap_format::judge`]); here is what
+//! `--force=quorum` makes of it, and what of a judgement the machines go on with.
 //!
-//! The highest stamp wins. Two valid copies of any stamp must be there: a commit is acknowledged on
-//! four, so of two readable copies at least one has what was acknowledged. One stamp with two
-//! contents cannot happen by the rules that write pages, so nothing is guessed when it does.
+//! Forced, one valid copy is enough where two are missing, and nothing else is lifted: a fence, a
+//! newer header, two volumes and one stamp with two contents refuse as ever.
 
-use dmremap_format::{COPIES, CopyIndex, Stamp};
+use dmremap_format::{
+    COPIES, CopyIndex, CopyMask, HeaderJudgement, Judgement, PageFault, Refusal, Seen, SeenHeader,
+    Stamp, judge, judge_headers,
+};
 
 use crate::Class;
 use crate::commit::{ALL, CopyState, PageState};
 
-/// What was seen of one copy of a page.
+/// What was seen of one copy of a page, for those who read the refusal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Seen<F> {
-    /// Not read yet.
+pub enum CopySeen {
+    /// Not read.
     #[default]
     Unread,
     /// The read failed.
     Unreadable(Class),
     /// Read, and not valid.
-    Invalid(F),
+    Invalid(PageFault),
     /// Valid.
-    Valid {
-        /// Its stamp.
-        stamp: Stamp,
-        /// Its content, see [`Image::digest`](crate::commit::Image::digest).
-        digest: u64,
-    },
+    Valid(Stamp),
 }
 
-/// The five copies of one page.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Judge<F> {
-    pub seen: [Seen<F>; COPIES],
+/// The judgement over a page's copies; `force` takes one valid copy for enough.
+pub(super) fn judge_page(seen: &[Seen; COPIES], force: bool) -> Result<Judgement, Refusal> {
+    match judge(seen) {
+        Err(Refusal::TooFewValid { valid, unreadable }) if force && valid.count() == 1 => {
+            let only = seen.iter().zip(ALL).find_map(|(seen, copy)| match seen {
+                Seen::Valid { stamp, .. } => Some((copy, *stamp)),
+                _ => None,
+            });
+            let (winner, stamp) = only.ok_or(Refusal::TooFewValid { valid, unreadable })?;
+            Ok(Judgement { winner, stamp, winning: valid, valid, unreadable })
+        }
+        judged => judged,
+    }
 }
 
-impl<F: Copy> Judge<F> {
-    pub(crate) fn new() -> Self {
-        Judge { seen: [Seen::Unread; COPIES] }
+/// The judgement over the headers; `force` takes the only valid one for enough.
+pub(super) fn judge_header(
+    seen: &[SeenHeader; COPIES],
+    force: bool,
+) -> Result<HeaderJudgement, Refusal> {
+    let judged = judge_headers(seen);
+    let Err(Refusal::TooFewValid { valid, unreadable }) = judged else { return judged };
+    if !force || valid.count() != 1 {
+        return judged;
     }
-
-    /// Takes in one copy; true if no copy before it has its stamp or a higher one.
-    pub(crate) fn add(&mut self, copy: CopyIndex, seen: Seen<F>) -> bool {
-        let wins = match seen {
-            Seen::Valid { stamp, .. } => self.winner().is_none_or(|w| stamp > w),
-            _ => false,
-        };
-        if let Some(place) = self.seen.get_mut(usize::from(copy.0)) {
-            *place = seen;
+    let mut only = None;
+    for (header, copy) in seen.iter().zip(ALL) {
+        if let SeenHeader::Valid { of, stamp, fence, .. } = *header {
+            if let Some(fence) = fence {
+                return Err(Refusal::Fenced { copy, fence });
+            }
+            only = Some((of, stamp, copy));
         }
-        wins
     }
-
-    /// The highest stamp.
-    pub(crate) fn winner(&self) -> Option<Stamp> {
-        self.valid().map(|(_, stamp, _)| stamp).max()
-    }
-
-    pub(crate) fn valid(&self) -> impl Iterator<Item = (CopyIndex, Stamp, u64)> {
-        self.seen.iter().zip(ALL).filter_map(|(seen, copy)| match seen {
-            Seen::Valid { stamp, digest } => Some((copy, *stamp, *digest)),
-            _ => None,
-        })
-    }
-
-    pub(crate) fn valid_count(&self) -> u8 {
-        self.valid().fold(0u8, |n, _| n.saturating_add(1))
-    }
-
-    /// Two copies that carry one stamp and differ.
-    pub(crate) fn clash(&self) -> Option<(CopyIndex, CopyIndex)> {
-        self.valid().find_map(|(a, stamp, digest)| {
-            let other = |(_, s, d): &(CopyIndex, Stamp, u64)| *s == stamp && *d != digest;
-            self.valid().find(other).map(|(b, ..)| (a, b))
-        })
-    }
-
-    /// What a commit machine goes on with; a page whose copies are not all good is to be repaired.
-    pub(crate) fn state(&self) -> PageState {
-        let stamp = self.winner().unwrap_or_default();
-        let mut state = PageState { stamp, copies: [CopyState::Torn; COPIES] };
-        for (seen, copy) in self.seen.iter().zip(ALL) {
-            state.set(
-                copy,
-                match seen {
-                    Seen::Valid { stamp: s, .. } if *s == stamp => CopyState::Good,
-                    Seen::Valid { .. } => CopyState::Stale,
-                    Seen::Invalid(_) => CopyState::Torn,
-                    Seen::Unread | Seen::Unreadable(_) => CopyState::Failed,
-                },
-            );
+    let Some(((volume, spare), stamp, winner)) = only else { return judged };
+    for (header, copy) in seen.iter().zip(ALL) {
+        match *header {
+            SeenHeader::Newer { of, fault } if of == (volume, spare) => {
+                return Err(Refusal::Newer { copy, fault });
+            }
+            _ => {}
         }
-        state
+    }
+    let page = Judgement { winner, stamp, winning: valid, valid, unreadable };
+    Ok(HeaderJudgement { volume, spare, page })
+}
+
+/// What is known of a page's copies from now on; a page whose copies are not all good is to be
+/// committed anew.
+pub(super) fn state(judged: &Judgement) -> PageState {
+    let mut state = PageState { stamp: judged.stamp, copies: [CopyState::Torn; COPIES] };
+    let set = |state: &mut PageState, copies: CopyMask, to| {
+        ALL.into_iter().filter(|c| copies.has(*c)).for_each(|c| state.set(c, to));
+    };
+    set(&mut state, judged.unreadable, CopyState::Failed);
+    set(&mut state, judged.valid, CopyState::Stale);
+    set(&mut state, judged.winning, CopyState::Good);
+    state
+}
+
+/// Whether `copy` wins over all that were seen before it.
+pub(super) fn wins(seen: &[Seen; COPIES], stamp: Stamp) -> bool {
+    seen.iter().all(|s| !matches!(s, Seen::Valid { stamp: other, .. } if *other >= stamp))
+}
+
+/// Keeps one copy's entry.
+pub(super) fn put<T>(list: &mut [T; COPIES], copy: CopyIndex, value: T) {
+    if let Some(place) = list.get_mut(usize::from(copy.0)) {
+        *place = value;
     }
 }

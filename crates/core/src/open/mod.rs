@@ -22,57 +22,30 @@
 mod judge;
 mod run;
 
-use dmremap_format::{COPIES, CopyIndex, Stamp, Uuid};
+use core::slice;
+
+use dmremap_format::{COPIES, Refusal, Seen, SeenHeader, Stamp, Uuid};
 
 use crate::commit::{
-    ChangeOf, Commit, FaultOf, Fence, Image, Io, IoId, NO_PLACE, Name, Opened, Out, PageId,
-    PageState, Pairs, Role, Store, VolumeOf, Wire, give_up_late, loaded, next_late, parse,
+    ChangeOf, Commit, Image, Io, IoId, NO_PLACE, Name, Opened, Out, PageId, PageState, Pairs, Role,
+    Store, VolumeId, Wire, give_up_late, loaded, next_late, parse,
 };
 use crate::{Class, Millis};
-use judge::Judge;
-pub use judge::Seen;
+pub use judge::CopySeen;
 
 /// Why a spare is not served. Unless the variant says otherwise nothing was written.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Refused<F> {
-    /// No two valid headers name the same volume: this is no spare of dm-remap, or one that cannot
-    /// be read any more.
-    NoVolume {
-        /// The five headers.
-        seen: [Seen<F>; COPIES],
-    },
-    /// Headers of two volumes, both often enough to be the one.
-    TwoVolumes {
-        /// A header of the one.
-        one: CopyIndex,
-        /// A header of the other.
-        other: CopyIndex,
-    },
-    /// A header says that this spare is out of use for good.
-    Fenced {
-        /// The copy.
-        copy: CopyIndex,
-        /// What it says.
-        fence: Fence,
-    },
-    /// Fewer than two copies of a page are valid (with `force_quorum`: none).
-    TooFewCopies {
+pub enum Refused {
+    /// The five copies of a page do not say what it holds, or one says that the spare is out of
+    /// use.
+    Copies {
         /// The page.
         page: PageId,
-        /// Valid copies.
-        valid: u8,
+        /// What is wrong.
+        reason: Refusal,
         /// The five copies.
-        seen: [Seen<F>; COPIES],
-    },
-    /// Two copies of a page carry one stamp and differ.
-    TwoContents {
-        /// The page.
-        page: PageId,
-        /// A copy.
-        one: CopyIndex,
-        /// One that differs.
-        other: CopyIndex,
+        seen: [CopySeen; COPIES],
     },
     /// The memory given is too small for the table the header names.
     NoMemory {
@@ -120,7 +93,7 @@ pub struct Summary {
 
 /// What the caller of an open does next.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum OpenStep<F> {
+pub enum OpenStep {
     /// Send this.
     Io(Io),
     /// Wait for answers.
@@ -138,13 +111,15 @@ pub enum OpenStep<F> {
         writable: bool,
     },
     /// Not served.
-    Refused(Refused<F>),
+    Refused(Refused),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase<F> {
-    /// Which volume do the headers name?
-    Identify,
+enum Phase {
+    /// Reading the five headers.
+    Headers,
+    /// Reading the winning one back.
+    LoadHeader,
     /// Reading the five copies of a page.
     Read(PageId),
     /// The caller looks at the image.
@@ -159,18 +134,20 @@ enum Phase<F> {
     Repair(usize),
     Header,
     Opened(bool),
-    Refused(Refused<F>),
+    Refused(Refused),
 }
 
 /// The open machine of one table holder.
 pub struct Open<S: Store> {
     cache: S::Cache,
     states: Option<S::States>,
-    volume: Option<VolumeOf<S>>,
-    /// What the five headers name, in [`Phase::Identify`].
-    names: [Option<VolumeOf<S>>; COPIES],
-    judge: Judge<FaultOf<S>>,
-    fence: Option<(CopyIndex, Fence)>,
+    of: Option<VolumeId>,
+    /// What was seen of the five headers.
+    headers: [SeenHeader; COPIES],
+    /// What was seen of the page under judgement.
+    copies: [Seen; COPIES],
+    /// The same for people.
+    seen: [CopySeen; COPIES],
     outs: [Option<Out>; COPIES],
     /// Copies of the page that have been asked for, one bit each.
     asked: u8,
@@ -182,7 +159,7 @@ pub struct Open<S: Store> {
     generation: u64,
     session: Uuid,
     force_quorum: bool,
-    phase: Phase<FaultOf<S>>,
+    phase: Phase,
     wire: Wire,
     pairs: Pairs,
 }
@@ -200,10 +177,10 @@ impl<S: Store> Open<S> {
         let mut open = Self {
             cache,
             states: None,
-            volume: None,
-            names: [None; COPIES],
-            judge: Judge::new(),
-            fence: None,
+            of: None,
+            headers: [SeenHeader::Unreadable; COPIES],
+            copies: [Seen::Unreadable; COPIES],
+            seen: [CopySeen::Unread; COPIES],
             outs: [None; COPIES],
             asked: 0,
             header: whole,
@@ -214,7 +191,7 @@ impl<S: Store> Open<S> {
             generation: 0,
             session: Uuid::default(),
             force_quorum,
-            phase: Phase::Identify,
+            phase: Phase::Headers,
             wire: Wire::new(limit_ms),
             pairs: Pairs::IDLE,
         };
@@ -237,8 +214,8 @@ impl<S: Store> Open<S> {
 
     /// The volume the headers name, once it is known.
     #[must_use]
-    pub fn volume(&self) -> Option<&VolumeOf<S>> {
-        self.volume.as_ref()
+    pub fn volume(&self) -> Option<VolumeId> {
+        self.of
     }
 
     /// The header shown is good: here is memory for the page states of its table
@@ -297,9 +274,9 @@ impl<S: Store> Open<S> {
     pub fn write_image(&self, id: IoId, out: &mut S::Page) -> bool {
         let Some(Name::Write { copy, place }) = parse(id) else { return false };
         let place = self.cache.get(place).filter(|c| c.line.has_out(copy, id.0));
-        let (Some(c), Some(volume)) = (place, &self.volume) else { return false };
+        let (Some(c), Some(of)) = (place, &self.of) else { return false };
         out.copy_from(&c.image);
-        out.seal(volume, c.page, copy, self.repair_stamp());
+        out.seal(of, c.page, copy, self.repair_stamp());
         true
     }
 
@@ -315,12 +292,10 @@ impl<S: Store> Open<S> {
                 }
             }
             Some(Name::Read { copy, place }) => {
-                let (at, states) = ((id, copy, place), self.states.as_deref().unwrap_or(&[]));
-                let known = self
-                    .volume
-                    .as_ref()
-                    .is_some_and(|volume| loaded(&mut self.cache, states, volume, at, result));
-                if !known {
+                let (at, cache) = ((id, copy, place), &mut self.cache);
+                let states = self.states.as_deref().unwrap_or(slice::from_ref(&self.header));
+                let of = self.of.unwrap_or_default();
+                if !loaded(cache, states, &of, at, result) {
                     self.wire.returned(copy);
                 }
             }
@@ -376,7 +351,7 @@ impl<S: Store> Open<S> {
         let from = Opened {
             cache: self.cache,
             states: self.states?,
-            volume: self.volume?,
+            of: self.of?,
             generation: self.generation,
             session: self.session,
             wire: self.wire,

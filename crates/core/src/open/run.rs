@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The steps of an open; what they are for is told at the head of the module.
 
-use dmremap_format::{COPIES, CopyIndex, PageIndex, Stamp};
+use core::slice;
 
-use super::judge::{Judge, Seen};
+use dmremap_format::{COPIES, CopyIndex, PageFault, PageIndex, Refusal, Seen, SeenHeader, Stamp};
+
+use super::judge::{CopySeen, judge_header, judge_page, put, state, wins};
 use super::{HEADER, Open, OpenStep, Phase, Refused, SHOWN, Summary};
 use crate::commit::{
-    ALL, Cached, CopyState, FaultOf, Image, Io, Line, Load, NEEDED, NO_PLACE, Out, PageId, Role,
-    Step, Store, VolumeOf, bit, load, state_index,
+    ALL, Cached, CopyState, Image, Io, Line, Load, NEEDED, NO_PLACE, Out, PageId, Role, Step,
+    Store, VolumeId, bit, load, state_index,
 };
 use crate::{Class, Millis};
 
 impl<S: Store> Open<S> {
     /// What comes next. Called again after every answer and every call until it says
     /// [`OpenStep::Wait`].
-    pub fn step(&mut self, now: Millis) -> OpenStep<FaultOf<S>> {
+    pub fn step(&mut self, now: Millis) -> OpenStep {
         loop {
             let step = match self.phase {
-                Phase::Identify => self.step_read(PageId::Header, now),
+                Phase::Headers => self.step_read(PageId::Header, now),
+                Phase::LoadHeader => self.step_load(0, now),
                 Phase::Read(page) => self.step_read(page, now),
                 Phase::Show(page) => Some(OpenStep::Loaded(page)),
                 Phase::Judged => Some(OpenStep::Judged(self.summary())),
@@ -47,7 +50,8 @@ impl<S: Store> Open<S> {
     }
 
     pub(super) fn read(&mut self, page: PageId) {
-        self.judge = Judge::new();
+        self.copies = [Seen::Unreadable; COPIES];
+        self.seen = [CopySeen::Unread; COPIES];
         self.asked = 0;
         self.phase = Phase::Read(page);
     }
@@ -61,11 +65,11 @@ impl<S: Store> Open<S> {
     }
 
     /// Asks for all five copies, and judges when all have been seen.
-    fn step_read(&mut self, page: PageId, now: Millis) -> Option<OpenStep<FaultOf<S>>> {
+    fn step_read(&mut self, page: PageId, now: Millis) -> Option<OpenStep> {
         while let Some(copy) = ALL.into_iter().find(|c| self.asked & bit(*c) == 0) {
             self.asked |= bit(copy);
             if self.wire.is_stuck(copy) {
-                self.judge.add(copy, Seen::Unreadable(Class::Timeout));
+                self.see(copy, Err(Class::Timeout));
                 continue;
             }
             let io: Io = self.wire.read(page, copy, NO_PLACE);
@@ -78,123 +82,96 @@ impl<S: Store> Open<S> {
             return Some(OpenStep::Wait);
         }
         self.wire.quiet();
-        if self.phase == Phase::Identify {
-            self.identify();
-        } else {
-            self.judged(page);
+        let judged = match self.phase {
+            Phase::Headers => self.judge_headers(),
+            _ => self.judge(page),
+        };
+        if let Err(reason) = judged {
+            self.phase = Phase::Refused(Refused::Copies { page, reason, seen: self.seen });
         }
         None
     }
 
     /// A copy has been read, or not.
     pub(super) fn see(&mut self, copy: CopyIndex, result: Result<Option<&S::Page>, Class>) {
-        let image = match result {
-            Ok(Some(image)) => image,
-            Ok(None) => return self.add(copy, Seen::Unreadable(Class::Io)),
-            Err(class) => return self.add(copy, Seen::Unreadable(class)),
-        };
-        match self.phase {
-            Phase::Identify => {
-                let name = image.header_volume(copy);
-                let stamp = name.and_then(|v| image.check(&v, PageId::Header, copy));
-                if let Some(place) = self.names.get_mut(usize::from(copy.0)) {
-                    *place = name.ok();
-                }
-                let valid = |stamp| Seen::Valid { stamp, digest: image.digest() };
-                self.add(copy, stamp.map_or_else(Seen::Invalid, valid));
+        let image = match result.and_then(|image| image.ok_or(Class::Io)) {
+            Ok(image) => image,
+            Err(class) => {
+                put(&mut self.seen, copy, CopySeen::Unreadable(class));
+                return;
             }
-            Phase::Read(page) => {
-                let Some(volume) = &self.volume else { return };
-                match image.check(volume, page, copy) {
-                    Ok(stamp) => {
-                        let fence = (page == PageId::Header).then(|| image.fence()).flatten();
-                        self.fence = self.fence.or(fence.map(|f| (copy, f)));
-                        let seen = Seen::Valid { stamp, digest: image.digest() };
-                        if self.judge.add(copy, seen) {
-                            let at = if page == PageId::Header { HEADER } else { SHOWN };
-                            if let Some(c) = self.cache.get_mut(at) {
-                                c.image.copy_from(image);
-                            }
-                        }
+        };
+        let stamp = match (self.phase, &self.of) {
+            (Phase::Headers, _) => {
+                let header = image.seen_header(copy);
+                put(&mut self.headers, copy, header);
+                match header {
+                    SeenHeader::Valid { stamp, .. } => Ok(stamp),
+                    SeenHeader::Newer { fault, .. } => Err(fault),
+                    _ => {
+                        let fault = image.check(&VolumeId::default(), PageId::Header, copy).err();
+                        Err(fault.unwrap_or(PageFault::Magic))
                     }
-                    Err(fault) => self.add(copy, Seen::Invalid(fault)),
                 }
             }
-            _ => {}
-        }
-    }
-
-    fn add(&mut self, copy: CopyIndex, seen: Seen<FaultOf<S>>) {
-        self.judge.add(copy, seen);
-    }
-
-    /// The volume is the one that two valid headers share; with `force_quorum` one is enough if
-    /// there is only one.
-    fn identify(&mut self) {
-        let count = |v: &VolumeOf<S>| self.names.iter().flatten().filter(|n| *n == v).count();
-        let most = self.names.iter().flatten().map(count).max().unwrap_or(0);
-        let enough = if self.force_quorum { most.clamp(1, 2) } else { 2 };
-        let mut named = self
-            .names
-            .iter()
-            .zip(ALL)
-            .filter_map(|(name, copy)| name.filter(|v| count(v) >= enough).map(|v| (v, copy)));
-        let Some((volume, one)) = named.next() else {
-            self.phase = Phase::Refused(Refused::NoVolume { seen: self.judge.seen });
-            return;
+            (Phase::Read(page), Some(of)) => image.check(of, page, copy),
+            _ => return,
         };
-        if let Some((_, other)) = named.find(|(v, _)| *v != volume) {
-            self.phase = Phase::Refused(Refused::TwoVolumes { one, other });
-            return;
+        let (copies, seen) = match stamp {
+            Ok(stamp) => {
+                if matches!(self.phase, Phase::Read(_)) && wins(&self.copies, stamp) {
+                    if let Some(c) = self.cache.get_mut(SHOWN) {
+                        c.image.copy_from(image);
+                    }
+                }
+                (Seen::Valid { stamp, digest: image.digest() }, CopySeen::Valid(stamp))
+            }
+            Err(fault) => (Seen::Invalid, CopySeen::Invalid(fault)),
+        };
+        put(&mut self.copies, copy, copies);
+        put(&mut self.seen, copy, seen);
+    }
+
+    /// All five headers have been seen: which volume is it, and which header wins?
+    fn judge_headers(&mut self) -> Result<(), Refusal> {
+        let judged = judge_header(&self.headers, self.force_quorum)?;
+        self.of = Some(VolumeId { volume: judged.volume, spare: judged.spare });
+        self.header = state(&judged.page);
+        self.highest = judged.page.stamp.generation;
+        if let Some(c) = self.cache.get_mut(HEADER) {
+            c.page = PageId::Header;
+            c.role = Role::Loading;
+            c.hot = true;
         }
-        self.volume = Some(volume);
-        self.read(PageId::Header);
+        self.phase = Phase::LoadHeader;
+        Ok(())
+    }
+
+    /// The winning header is in the cache.
+    fn header_loaded(&mut self) {
+        if let Some(c) = self.cache.get_mut(HEADER) {
+            c.role = Role::Idle;
+            c.line = Line::NEW;
+            self.table_pages = c.image.table_pages();
+        }
+        self.phase = Phase::Show(PageId::Header);
     }
 
     /// All five copies of a page have been seen.
-    fn judged(&mut self, page: PageId) {
-        if let Some((copy, fence)) = self.fence {
-            self.phase = Phase::Refused(Refused::Fenced { copy, fence });
-            return;
-        }
-        let valid = self.judge.valid_count();
-        let needed = if self.force_quorum { 1 } else { 2 };
-        if valid < needed {
-            let seen = self.judge.seen;
-            self.phase = Phase::Refused(Refused::TooFewCopies { page, valid, seen });
-            return;
-        }
-        if let Some((one, other)) = self.judge.clash() {
-            self.phase = Phase::Refused(Refused::TwoContents { page, one, other });
-            return;
-        }
-        let state = self.judge.state();
+    fn judge(&mut self, page: PageId) -> Result<(), Refusal> {
+        let state = state(&judge_page(&self.copies, self.force_quorum)?);
         self.highest = self.highest.max(state.stamp.generation);
-        match page {
-            PageId::Header => {
-                self.header = state;
-                if let Some(c) = self.cache.get_mut(HEADER) {
-                    c.page = page;
-                    c.role = Role::Idle;
-                    c.hot = true;
-                    self.table_pages = c.image.table_pages();
-                }
-                self.phase = Phase::Show(page);
-            }
-            PageId::Generation => {
-                self.generation_pages = state;
-                self.read_table_from(0);
-            }
-            PageId::Table(_) => {
-                let states = self.states.as_deref_mut();
-                let place = state_index(page).and_then(|i| states?.get_mut(i));
-                if let Some(place) = place {
-                    *place = state;
-                }
-                self.repairs = self.repairs.saturating_add(u32::from(state.good() < 5));
-                self.phase = Phase::Show(page);
-            }
+        let Some(at) = state_index(page) else {
+            self.generation_pages = state;
+            self.read_table_from(0);
+            return Ok(());
+        };
+        if let Some(place) = self.states.as_deref_mut().and_then(|s| s.get_mut(at)) {
+            *place = state;
         }
+        self.repairs = self.repairs.saturating_add(u32::from(state.good() < 5));
+        self.phase = Phase::Show(page);
+        Ok(())
     }
 
     /// The stamp of all that pass 2 writes.
@@ -241,8 +218,8 @@ impl<S: Store> Open<S> {
         }
     }
 
-    fn step_load(&mut self, next: usize, now: Millis) -> Option<OpenStep<FaultOf<S>>> {
-        let states = self.states.as_deref().unwrap_or(&[]);
+    fn step_load(&mut self, next: usize, now: Millis) -> Option<OpenStep> {
+        let states = self.states.as_deref().unwrap_or(slice::from_ref(&self.header));
         match load(&mut self.wire, &mut self.cache, states, now) {
             Load::Io(io) => return Some(OpenStep::Io(io)),
             Load::Wait => return Some(OpenStep::Wait),
@@ -250,6 +227,7 @@ impl<S: Store> Open<S> {
                 let page = self.cache.get(at).map_or(PageId::Header, |c| c.page);
                 self.phase = Phase::Refused(Refused::NotReadAgain { page });
             }
+            Load::Done if self.phase == Phase::LoadHeader => self.header_loaded(),
             Load::Done => {
                 for c in self.cache.iter_mut().filter(|c| c.role == Role::Line) {
                     if let Some(state) = state_index(c.page).and_then(|i| states.get(i)) {
@@ -263,7 +241,7 @@ impl<S: Store> Open<S> {
         None
     }
 
-    fn step_write(&mut self, now: Millis) -> Option<OpenStep<FaultOf<S>>> {
+    fn step_write(&mut self, now: Millis) -> Option<OpenStep> {
         match self.pairs.step(&mut self.wire, &mut self.cache, now) {
             Step::Io(io) => return Some(OpenStep::Io(io)),
             Step::Wait => return Some(OpenStep::Wait),
