@@ -300,6 +300,22 @@ impl Disk {
         }
     }
 
+    /// Whether a command on these sectors is bound to fail, or a read of them has.
+    #[must_use]
+    pub fn failed_in(&self, sector: u64, sectors: u64) -> bool {
+        (sector..sector + sectors).any(|at| {
+            self.failed_reads.contains(&at)
+                || self.faults.read(at).is_some()
+                || self.faults.write(at).is_some()
+        })
+    }
+
+    /// Whether nothing below `sector` waits in the cache.
+    #[must_use]
+    pub fn clean_below(&self, sector: u64) -> bool {
+        self.cache.range(..sector).next().is_none()
+    }
+
     /// One write that failed lands after all; false if there is none.
     pub fn land_late(&mut self, rng: &mut Rng) -> bool {
         if self.late.is_empty() {
