@@ -101,6 +101,9 @@ pub trait Image {
     /// Becomes an empty table page of this volume, unsealed.
     fn blank(&mut self, of: &VolumeId, page: PageId);
 
+    /// Whether `change` can be applied to `page`.
+    fn fits(page: PageId, change: &Self::Change) -> bool;
+
     /// Applies one change to `page`'s content.
     fn apply(&mut self, page: PageId, change: &Self::Change);
 

@@ -29,10 +29,12 @@
 //! on four copies under a stamp that nothing older reaches.
 
 mod cache;
+mod change;
 mod close;
 mod image;
 mod joins;
 mod load;
+mod page;
 mod pairs;
 mod run;
 mod state;
@@ -43,6 +45,7 @@ use dmremap_format::{CopyIndex, Stamp, Uuid};
 use crate::{Class, Millis};
 pub use cache::Cached;
 pub(crate) use cache::{Doubt, Line, Out, Role, find};
+pub use change::{ChangeFault, ChangeKind, HeaderChange, Identity, MetadataChange, SlotChange};
 pub use image::{ChangeOf, Image, Io, IoId, IoKind, PageId, Store, VolumeId};
 pub use joins::{Joined, Outcome, OutcomeKind};
 pub(crate) use load::{Load, load, loaded};
@@ -68,8 +71,8 @@ pub enum Refusal {
     TakenOver,
     /// The volume was opened read-only.
     ReadOnly,
-    /// The table has no such page.
-    NoSuchPage,
+    /// The table has no such page, or it takes no such change.
+    Misfit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,8 +166,9 @@ impl<S: Store> Commit<S> {
         if !self.writable {
             return Err(Refusal::ReadOnly);
         }
-        if state_index(page).and_then(|i| self.states.get(i)).is_none() {
-            return Err(Refusal::NoSuchPage);
+        let known = state_index(page).and_then(|i| self.states.get(i)).is_some();
+        if !known || !S::Page::fits(page, &change) {
+            return Err(Refusal::Misfit);
         }
         if self.degraded() {
             return Err(Refusal::Degraded);

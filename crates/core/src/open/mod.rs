@@ -243,9 +243,9 @@ impl<S: Store> Open<S> {
         }
     }
 
-    /// Goes on from [`OpenStep::Judged`] to pass 2. `change` makes the header this session's:
-    /// session, host, boot, time of the open, `dirty`.
-    pub fn write(&mut self, change: &ChangeOf<S>) {
+    /// Goes on from [`OpenStep::Judged`] to pass 2. `changes` make the header this session's: who
+    /// opens it, `dirty`, and what else is to be saved with it.
+    pub fn write(&mut self, changes: &[ChangeOf<S>]) {
         if self.phase != Phase::Judged || self.force_quorum {
             return;
         }
@@ -255,7 +255,7 @@ impl<S: Store> Open<S> {
         };
         self.generation = generation;
         if let Some(c) = self.cache.get_mut(HEADER) {
-            c.image.apply(PageId::Header, change);
+            changes.iter().for_each(|change| c.image.apply(PageId::Header, change));
         }
         self.begin_generation();
     }
