@@ -105,7 +105,8 @@ macro_rules! chain {
     ($(#[$doc:meta])* $name:ident, $total:expr; $($field:ident: $len:expr,)+) => {
         $(#[$doc])*
         pub mod $name {
-            #![allow(missing_docs)] // The fields' meaning is told where they are read and in FORMAT.
+            // What the fields mean is told where they are read, and in FORMAT.
+            #![allow(missing_docs)]
             use super::{PAGE_BYTES, Span};
             chain!(@next 0; $($field: $len,)+);
             /// Every field by name, in order.

@@ -3,7 +3,8 @@
 //!
 //! Slicing-by-8: table `k` holds what a byte contributes when `k` more bytes follow it in the same
 //! step, so that eight look-ups replace eight dependent ones. The tables are built by the compiler.
-//! No special instruction is used: the same code runs in the kernel, where the vector unit is not ours.
+//! No special instruction is used: the same code runs in the kernel, where the vector unit is not
+//! ours.
 
 /// The Castagnoli polynomial, bit-reflected.
 const POLYNOMIAL: u32 = 0x82F6_3B78;

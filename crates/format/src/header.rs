@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The header page: who the volume is, where its parts lie, who has it open.
 //!
-//! [`Header::check`] looks at every field, so the getters of a checked header cannot meet a value out
-//! of range. A header made by [`HeaderMut`](crate::HeaderMut) is as good, because setters refuse what
-//! `check` would. Should a getter meet one all the same it answers with what refuses the most.
+//! [`Header::check`] looks at every field, so the getters of a checked header cannot meet a value
+//! out of range. A header made by [`HeaderMut`](crate::HeaderMut) is as good, because setters
+//! refuse what `check` would. Should a getter meet one all the same it answers with what refuses
+//! the most.
 
 use crate::at::{Span, content, extension, header as at, identity, member, place};
 use crate::header_rows::{
@@ -61,7 +62,7 @@ pub enum Field {
     CrcClean,
     /// Sizes and places.
     Layout(LayoutError),
-    /// An extension area outside the reserved sectors, or a row too high.
+    /// An extension area outside the reserved sectors or over another one, or a row too high.
     Extensions,
 }
 
@@ -90,8 +91,8 @@ impl Field {
     }
 }
 
-/// Whether `name` can be the name of a volume: `[A-Za-z0-9_.-]{1,64}`, not `control`, not begun with
-/// `.` or `-`.
+/// Whether `name` can be the name of a volume: `[A-Za-z0-9_.-]{1,64}`, not `control`, not begun
+/// with `.` or `-`.
 #[must_use]
 pub fn is_volume_name(name: &[u8]) -> bool {
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
@@ -107,8 +108,8 @@ pub fn is_volume_name(name: &[u8]) -> bool {
 pub struct Header<'a>(pub(crate) &'a PageBytes);
 
 impl<'a> Header<'a> {
-    /// Bytes as read from the header's place in `copy`. Which volume it belongs to is left open: five
-    /// headers decide that together.
+    /// Bytes as read from the header's place in `copy`. Which volume it belongs to is left open:
+    /// five headers decide that together.
     ///
     /// # Errors
     /// Why it is not a valid header of any volume.
@@ -173,8 +174,8 @@ impl<'a> Header<'a> {
         }
         Health::read(self.0, at::HEALTH)?;
         for row in 0..MAX_EXTENSIONS {
-            if let Some(extension) = Extension::read(self.0, extension_row(row)) {
-                check_extension(&extension, &layout)?;
+            if let Some(extension) = self.extension(row) {
+                check_extension(self, row, &extension, &layout)?;
             }
         }
         Ok(())
@@ -470,10 +471,19 @@ pub(crate) fn check_member(header: &Header<'_>, row: usize, member: &Member) -> 
     Ok(())
 }
 
-/// An extension lies below `data_start` and on no page of the table or of a header.
-pub(crate) fn check_extension(extension: &Extension, layout: &Layout) -> Result<(), Field> {
-    let range = SectorRange { sector: extension.sector, sectors: extension.sectors };
+/// Whether `extension` may stand in `row`: its area lies below `data_start`, on no page of the
+/// table or of a header, and over no other row's.
+pub(crate) fn check_extension(
+    header: &Header<'_>,
+    row: usize,
+    extension: &Extension,
+    layout: &Layout,
+) -> Result<(), Field> {
     let bytes = extension.sectors.saturating_mul(SECTOR_BYTES);
     let fits = extension.kind != 0 && u64::from(extension.length_bytes) <= bytes;
-    if fits && layout.is_gap(range) { Ok(()) } else { Err(Field::Extensions) }
+    let mut others = (0..MAX_EXTENSIONS).filter(|other| *other != row);
+    let over = others.any(|other| {
+        header.extension(other).is_some_and(|other| other.area().overlaps(extension.area()))
+    });
+    if fits && !over && layout.is_gap(extension.area()) { Ok(()) } else { Err(Field::Extensions) }
 }

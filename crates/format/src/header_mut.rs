@@ -36,8 +36,8 @@ pub struct NewHeader {
 pub struct HeaderMut<'a>(&'a mut PageBytes);
 
 impl<'a> HeaderMut<'a> {
-    /// Begins the header of a table holder: state `clean`, index 0, everything else empty. The member
-    /// list is empty too: a volume's own spare is entered like any other.
+    /// Begins the header of a table holder: state `clean`, index 0, everything else empty. The
+    /// member list is empty too: a volume's own spare is entered like any other.
     ///
     /// # Errors
     /// A UUID of zero, or sizes out of range; the page is then all zeros.
@@ -93,8 +93,8 @@ impl<'a> HeaderMut<'a> {
         }
     }
 
-    /// When this content was made, seconds since 1970 (UTC). Set before the first seal with a stamp:
-    /// one stamp never names two contents.
+    /// When this content was made, seconds since 1970 (UTC). Set before the first seal with a
+    /// stamp: one stamp never names two contents.
     pub fn set_timestamp(&mut self, unix_s: u64) {
         at::TIMESTAMP.put_uint(self.0, unix_s);
     }
@@ -203,8 +203,8 @@ impl<'a> HeaderMut<'a> {
     /// Fills or empties a row of the member list.
     ///
     /// # Errors
-    /// [`Field::Members`]: no such row, a UUID of zero, a UUID or index that another row has, an index
-    /// not below [`Header::next_index`].
+    /// [`Field::Members`]: no such row, a UUID of zero, a UUID or index that another row has, an
+    /// index not below [`Header::next_index`].
     pub fn set_member(&mut self, row: usize, member: Option<&Member>) -> Result<(), Field> {
         if row >= MAX_MEMBERS {
             return Err(Field::Members);
@@ -268,8 +268,8 @@ impl<'a> HeaderMut<'a> {
     /// Fills or empties a row of the extension directory.
     ///
     /// # Errors
-    /// [`Field::Extensions`]: no such row, kind 0, more bytes than sectors, or sectors that belong to
-    /// pages or to the data.
+    /// [`Field::Extensions`]: no such row, kind 0, more bytes than sectors, or sectors that belong
+    /// to pages, to the data or to another row.
     pub fn set_extension(&mut self, row: usize, new: Option<&Extension>) -> Result<(), Field> {
         if row >= MAX_EXTENSIONS {
             return Err(Field::Extensions);
@@ -278,7 +278,7 @@ impl<'a> HeaderMut<'a> {
             None => extension_row(row).put(self.0, &[]),
             Some(extension) => {
                 let layout = self.view().layout().map_err(Field::Layout)?;
-                check_extension(extension, &layout)?;
+                check_extension(&self.view(), row, extension, &layout)?;
                 extension.write(self.0, extension_row(row));
             }
         }

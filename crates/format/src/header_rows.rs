@@ -3,6 +3,7 @@
 
 use crate::at::{Span, content, extension, health, identity, member};
 use crate::header::Field;
+use crate::layout::SectorRange;
 use crate::types::{PageBytes, Uuid};
 
 /// Rows for identities of main.
@@ -327,6 +328,12 @@ pub struct Extension {
 }
 
 impl Extension {
+    /// Its sectors.
+    #[must_use]
+    pub const fn area(&self) -> SectorRange {
+        SectorRange { sector: self.sector, sectors: self.sectors }
+    }
+
     pub(crate) fn read(page: &PageBytes, row: Span) -> Option<Extension> {
         let kind = row.field(extension::TYPE).u16(page);
         (kind != 0).then(|| Extension {

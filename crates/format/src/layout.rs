@@ -2,8 +2,8 @@
 //! Where everything lies on a spare.
 //!
 //! ```text
-//! sector 0      1024   2048   3072      4096   5120      8192   9216  [areas]  data_start  data_end
-//!        | copy0| copy1| copy2| reserved| copy3| reserved| copy4| 5 x table  |  units  ...  | 1 MiB |
+//! 0       1024    2048    3072       4096    5120       8192    9216    data_start    data_end
+//! | copy 0| copy 1| copy 2| reserved | copy 3| reserved | copy 4| areas  | units ...  | 1 MiB |
 //!
 //! copy   | header 8 | generation 8 | table pages, 8 each, up to 126 |   = 1024 sectors
 //! ```
@@ -104,7 +104,9 @@ impl SectorRange {
         self.sector.saturating_add(self.sectors)
     }
 
-    const fn overlaps(self, other: SectorRange) -> bool {
+    /// Whether both hold one sector.
+    #[must_use]
+    pub const fn overlaps(self, other: SectorRange) -> bool {
         self.sectors != 0
             && other.sectors != 0
             && self.sector < other.end()
@@ -413,14 +415,15 @@ fn units_between(data_start: u64, spare_sectors: u64) -> u64 {
 /// As many entries as there are units, at most [`DEFAULT_MAX_ENTRIES`].
 ///
 /// The table takes room from the units it is for: beyond 126 pages each page costs five units and
-/// serves 126, so the two meet at one page for 131 units. Where a table that needs areas would leave
-/// fewer units than the largest that does not serves, that one is taken.
+/// serves 126, so the two meet at one page for 131 units. Where a table that needs areas would
+/// leave fewer units than the largest that does not serves, that one is taken.
 fn default_entries(spare_sectors: u64, align: u64) -> u32 {
     let slots = u64::from(SLOTS_PER_PAGE);
     let near = u64::from(NEAR_PAGES).saturating_mul(slots);
     let most = u64::from(DEFAULT_MAX_ENTRIES);
     let units = units_between(place(1, align).1, spare_sectors);
-    let pages = units.div_ceil(slots.saturating_add(COPIES as u64)).min(most.div_ceil(slots));
+    let fair = units.div_ceil(slots.saturating_add(COPIES as u64));
+    let pages = fair.max(u64::from(NEAR_PAGES).saturating_add(1)).min(most.div_ceil(slots));
     let far = units_between(place(pages as u32, align).1, spare_sectors);
     let entries = if units <= near || far <= near { units.min(near) } else { far.min(most) };
     // At least one, so that what is wrong with a tiny spare is that it is too small.

@@ -15,13 +15,17 @@
 
 pub mod at;
 mod crc;
+mod display;
 mod generation;
 mod header;
 mod header_mut;
 mod header_rows;
 mod layout;
 mod page;
+mod probe;
+mod probe_rules;
 mod quorum;
+mod signature;
 mod slot;
 mod table_page;
 mod types;
@@ -33,7 +37,10 @@ pub use header_mut::*;
 pub use header_rows::*;
 pub use layout::*;
 pub use page::{Expect, MAGIC, PageFault, PageKind, content_digest, same_content};
+pub use probe::*;
+pub use probe_rules::PROBE_BLOCK_BYTES;
 pub use quorum::*;
+pub use signature::Signature;
 pub use slot::*;
 pub use table_page::{TablePage, TablePageMut};
 pub use types::*;

@@ -2,9 +2,10 @@
 //! What all metadata pages share: magic, kind, copy index, stamp, checksum.
 //!
 //! Bytes that come from a device are only bytes. They become a view ([`Header`](crate::Header),
-//! [`GenerationPage`](crate::GenerationPage), [`TablePage`](crate::TablePage)) by its `check`, which
-//! is the definition of a *valid* page. The checksum is a CRC32C over the whole page with its own
-//! four bytes left out, begun with a salt of the kind, so that a good page of another kind is bad.
+//! [`GenerationPage`](crate::GenerationPage), [`TablePage`](crate::TablePage)) by its `check`,
+//! which is the definition of a *valid* page. The checksum is a CRC32C over the whole page with its
+//! own four bytes left out, begun with a salt of the kind, so that a good page of another kind is
+//! bad.
 
 use crate::at::{self, Span};
 use crate::crc::crc32c;

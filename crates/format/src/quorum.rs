@@ -4,16 +4,16 @@
 //! A commit is acknowledged when four copies are durable, so of any two valid copies at least one
 //! carries what was acknowledged last: five copies, four written, two needed, 4 + 2 > 5. Fewer than
 //! two valid ones prove nothing and refuse the page. Of the valid ones the highest stamp wins,
-//! acknowledged or not; whatever is not five times the same is committed anew before it is relied on,
-//! under a stamp no copy has ever carried. A copy that could not be read has lost, whatever it holds
-//! when it comes back.
+//! acknowledged or not; whatever is not five times the same is committed anew before it is relied
+//! on, under a stamp no copy has ever carried. A copy that could not be read has lost, whatever it
+//! holds when it comes back.
 //!
 //! The headers decide first which volume this is: the pair of volume and spare UUID that two valid
 //! ones share. All others are then invalid, and so are their fences. Of this volume's headers *one*
-//! that says moved, removed or released refuses the spare for good, whatever its stamp: it is the last
-//! thing ever written by those who took the spare out of use, and may have reached one copy only. For
-//! the same reason one sealed header of this volume that this program cannot read, because a newer one
-//! wrote it, refuses too: metadata that could not be read is never overwritten.
+//! that says moved, removed or released refuses the spare for good, whatever its stamp: it is the
+//! last thing ever written by those who took the spare out of use, and may have reached one copy
+//! only. For the same reason one sealed header of this volume that this program cannot read,
+//! because a newer one wrote it, refuses too: metadata that could not be read is never overwritten.
 
 use crate::header::Header;
 use crate::header_rows::Fence;
@@ -183,7 +183,10 @@ pub fn judge(copies: &[Seen; COPIES]) -> Result<Judgement, Refusal> {
     let mut best: Option<(CopyIndex, Stamp)> = None;
     for (copy, seen) in each(copies) {
         let Seen::Valid { stamp, digest } = *seen else { continue };
-        let differs = |other: &Seen| matches!(other, Seen::Valid { stamp: s, digest: d } if *s == stamp && *d != digest);
+        let differs = |other: &Seen| match *other {
+            Seen::Valid { stamp: same, digest: content } => same == stamp && content != digest,
+            Seen::Invalid | Seen::Unreadable => false,
+        };
         if copies.iter().any(differs) {
             return Err(Refusal::TwoContents { stamp, copies: carrying(copies, stamp) });
         }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! One slot of the table: an entry, a quarantined spare unit, or free.
 //!
-//! 32 bytes: main unit (6, all ones = none), spare unit (5, all ones = none), member (1), states (2),
-//! flags (1), cause (1), time (4), CRC32C (4), reserved (8). A slot without a main unit is free, or,
-//! with a spare unit, a quarantine. What a slot says is checked in two steps: [`Slot`] as decoded is
-//! possible at all, [`Slot::check`] holds it against the sizes of the volume. That no unit has two
-//! entries can only be seen over the whole table.
+//! 32 bytes: main unit (6, all ones = none), spare unit (5, all ones = none), member (1), states
+//! (2), flags (1), cause (1), time (4), CRC32C (4), reserved (8). A slot without a main unit is
+//! free, or, with a spare unit, a quarantine. What a slot says is checked in two steps: [`Slot`] as
+//! decoded is possible at all, [`Slot::check`] holds it against the sizes of the volume. That no
+//! unit has two entries can only be seen over the whole table.
 
 use crate::at::{Span, slot as at};
 use crate::types::{BlockState, PageBytes, SpareUnit, States, UNIT_SECTORS, UnitIndex};

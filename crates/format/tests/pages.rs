@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Invariants checked: a page that was sealed is valid at its place and nowhere else; a page with any
-//! bit flipped is invalid; a page torn at 512-byte sectors is the old one, the new one or invalid;
-//! content is everything but copy index and checksum.
+//! Invariants checked: a page that was sealed is valid at its place and nowhere else; a page with
+//! any bit flipped is invalid; a page torn at 512-byte sectors is the old one, the new one or
+//! invalid; content is everything but copy index and checksum.
 
 mod common;
 

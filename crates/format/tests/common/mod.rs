@@ -214,3 +214,13 @@ pub fn reseal(bytes: &mut PageBytes) {
     let crc = dmremap_format::crc32c(dmremap_format::crc32c(salt, &bytes[..60]), &bytes[64..]);
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
 }
+
+/// Property tests with a fixed seed, so that a failure is the same for everybody.
+pub fn cases(cases: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        cases,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(20_200_101),
+        failure_persistence: None,
+        ..Default::default()
+    }
+}

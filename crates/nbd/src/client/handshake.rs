@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Negotiation, the client's side: GO and nothing else.
+
+use std::io::{self, Read, Write};
+
+use super::ClientError;
+use crate::protocol::{
+    CAN_MULTI_CONN, FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, INFO_BLOCK_SIZE, INFO_EXPORT, INIT_MAGIC,
+    MAX_REQUEST_BYTES, MAX_STRING_BYTES, OPT_GO, OPTION_MAGIC, OPTION_REPLY_BYTES,
+    OPTION_REPLY_MAGIC, READ_ONLY, REP_ACK, REP_ERR, REP_ERR_SHUTDOWN, REP_ERR_UNKNOWN, REP_INFO,
+    SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, encode_option, u16_at, u32_at, u64_at,
+};
+
+/// Longest option reply that is taken.
+const MAX_REPLY_BYTES: usize = 2 * MAX_STRING_BYTES;
+/// Most replies to one option.
+const MAX_REPLIES: u32 = 64;
+
+/// What a server says of its export.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteExport {
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// The transmission flags as sent.
+    pub flags: u16,
+    /// Requests are whole multiples of this; 1 if the server does not say.
+    pub block_bytes: u32,
+    /// What is efficient; 4,096 if the server does not say.
+    pub preferred_bytes: u32,
+    /// Largest read or write; 32 MiB if the server does not say.
+    pub max_bytes: u32,
+}
+
+impl RemoteExport {
+    /// Writes are refused.
+    #[must_use]
+    pub fn read_only(&self) -> bool {
+        self.flags & READ_ONLY != 0
+    }
+
+    /// FLUSH and FUA are offered.
+    #[must_use]
+    pub fn can_flush(&self) -> bool {
+        self.flags & SEND_FLUSH != 0 && self.flags & SEND_FUA != 0
+    }
+
+    /// TRIM is offered.
+    #[must_use]
+    pub fn can_trim(&self) -> bool {
+        self.flags & SEND_TRIM != 0
+    }
+
+    /// WRITE_ZEROES is offered.
+    #[must_use]
+    pub fn can_write_zeroes(&self) -> bool {
+        self.flags & SEND_WRITE_ZEROES != 0
+    }
+
+    /// A flush covers other connections' writes too.
+    #[must_use]
+    pub fn multi_connection(&self) -> bool {
+        self.flags & CAN_MULTI_CONN != 0
+    }
+}
+
+pub(super) fn negotiate(
+    reader: &mut dyn Read,
+    writer: &mut dyn Write,
+    name: &str,
+) -> Result<RemoteExport, ClientError> {
+    let failed = |what: &str| ClientError::Handshake { what: what.to_string() };
+    let broken = |error: io::Error| failed(&error.to_string());
+    if name.len() > MAX_STRING_BYTES {
+        return Err(failed("the export's name is longer than 4,096 bytes"));
+    }
+    let mut greeting = [0; 18];
+    reader.read_exact(&mut greeting).map_err(broken)?;
+    if u64_at(&greeting, 0) != INIT_MAGIC || u64_at(&greeting, 8) != OPTION_MAGIC {
+        return Err(failed("this is no newstyle NBD server"));
+    }
+    let flags = u16_at(&greeting, 16);
+    if flags & FLAG_FIXED_NEWSTYLE == 0 {
+        return Err(failed("the server does not speak fixed newstyle"));
+    }
+    let flags = u32::from(flags & (FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES));
+    let mut go = (name.len() as u32).to_be_bytes().to_vec();
+    go.extend_from_slice(name.as_bytes());
+    go.extend_from_slice(&1_u16.to_be_bytes());
+    go.extend_from_slice(&INFO_BLOCK_SIZE.to_be_bytes());
+    let mut out = flags.to_be_bytes().to_vec();
+    out.extend_from_slice(&encode_option(OPT_GO, &go));
+    writer.write_all(&out).and_then(|()| writer.flush()).map_err(broken)?;
+
+    let mut export = RemoteExport {
+        block_bytes: 1,
+        preferred_bytes: 4096,
+        max_bytes: MAX_REQUEST_BYTES,
+        ..RemoteExport::default()
+    };
+    let mut described = false;
+    for _ in 0..MAX_REPLIES {
+        match option_reply(reader)? {
+            (REP_ACK, _) if described => return Ok(export),
+            (REP_ACK, _) => return Err(failed("the server does not say how large the export is")),
+            (REP_INFO, data) => described |= take_info(&mut export, &data),
+            (error, text) if error & REP_ERR != 0 => return Err(refused(error, &text)),
+            (other, _) => return Err(failed(&format!("unexpected reply {other} to GO"))),
+        }
+    }
+    Err(failed("the server goes on and on about the export"))
+}
+
+/// One reply to GO: its type and data.
+fn option_reply(reader: &mut dyn Read) -> Result<(u32, Vec<u8>), ClientError> {
+    let failed = |what: String| ClientError::Handshake { what };
+    let mut head = [0; OPTION_REPLY_BYTES];
+    reader.read_exact(&mut head).map_err(|error| failed(error.to_string()))?;
+    if u64_at(&head, 0) != OPTION_REPLY_MAGIC || u32_at(&head, 8) != OPT_GO {
+        return Err(failed("the server sent something that is no reply to GO".into()));
+    }
+    let len = u32_at(&head, 16) as usize;
+    if len > MAX_REPLY_BYTES {
+        return Err(failed(format!("the server sent a reply of {len} bytes")));
+    }
+    let mut data = vec![0; len];
+    reader.read_exact(&mut data).map_err(|error| failed(error.to_string()))?;
+    Ok((u32_at(&head, 12), data))
+}
+
+/// Whether it was the mandatory description of the export. Unknown kinds are passed over.
+fn take_info(export: &mut RemoteExport, data: &[u8]) -> bool {
+    let Some((kind, data)) = data.split_at_checked(2) else {
+        return false;
+    };
+    match (u16_at(kind, 0), data.len()) {
+        (INFO_EXPORT, 10) => {
+            export.size_bytes = u64_at(data, 0);
+            export.flags = u16_at(data, 8);
+            true
+        }
+        (INFO_BLOCK_SIZE, 12) => {
+            export.block_bytes = u32_at(data, 0);
+            export.preferred_bytes = u32_at(data, 4);
+            export.max_bytes = u32_at(data, 8);
+            false
+        }
+        _ => false,
+    }
+}
+
+fn refused(error: u32, text: &[u8]) -> ClientError {
+    let meaning = match error {
+        REP_ERR_UNKNOWN => "the server has no such export",
+        REP_ERR_SHUTDOWN => "the server is shutting down",
+        _ => "the server refuses",
+    };
+    // The server's own words are shown without what could move a terminal's cursor.
+    let text = String::from_utf8_lossy(text);
+    let what = if text.is_empty() {
+        format!("{meaning} (error {})", error & !REP_ERR)
+    } else {
+        format!("{meaning} (error {}: {:?})", error & !REP_ERR, text)
+    };
+    ClientError::Handshake { what }
+}

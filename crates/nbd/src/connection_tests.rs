@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::link::Credits;
+use crate::transport::Transport;
+
+#[test]
+fn the_deadline_holds_until_it_is_lifted_and_leaves_no_timeout_behind() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let same = near.try_clone().unwrap();
+    let Transport { reader, control, .. } = Transport::unix(near);
+    let link = Arc::new(Link::new(Credits { requests: 1, bytes: 0 }, control));
+    let deadline = Some(Instant::now() + Duration::from_millis(5));
+    let mut timed = Timed { reader, link, deadline };
+    far.write_all(b"ab").unwrap();
+    let mut byte = [0];
+    timed.read_exact(&mut byte).unwrap();
+    assert!(same.read_timeout().unwrap().is_some());
+    timed.read_exact(&mut byte).unwrap();
+    let late = timed.read(&mut byte).unwrap_err().kind();
+    assert!(matches!(late, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{late}");
+    // Past it nothing is read, even if something is there.
+    far.write_all(b"c").unwrap();
+    timed.deadline = Some(Instant::now());
+    assert_eq!(timed.read(&mut byte).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    timed.lift_deadline();
+    assert_eq!(same.read_timeout().unwrap(), None);
+    timed.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"c");
+}
+
+/// Takes a few bytes at a time and is interrupted now and then.
+struct Slow {
+    taken: Vec<u8>,
+    calls: usize,
+}
+
+impl Write for Slow {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.calls += 1;
+        match self.calls % 3 {
+            0 => Err(io::ErrorKind::Interrupted.into()),
+            1 => Err(io::ErrorKind::WouldBlock.into()),
+            _ => {
+                let n = buf.len().min(7);
+                self.taken.extend_from_slice(&buf[..n]);
+                Ok(n)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn replies_are_sent_whole_however_little_the_stream_takes_at_a_time() {
+    let (near, _far) = UnixStream::pair().unwrap();
+    let control = Transport::unix(near).control;
+    let link = Arc::new(Link::new(Credits { requests: 9, bytes: 0 }, control));
+    let mut expected = Vec::new();
+    for cookie in 0..5_u64 {
+        let data = vec![cookie as u8; 13 * cookie as usize];
+        let credit = link.admit(data.len() as u64).unwrap();
+        link.begin().unwrap();
+        let done = link.done(cookie, credit, data.len() as u32);
+        expected.extend(crate::protocol::encode_simple_reply(cookie, 0));
+        expected.extend(&data);
+        done(crate::Reply::good(Buffer::from(&data[..])));
+    }
+    let mut batch = Vec::new();
+    link.next_batch(&mut batch);
+    assert_eq!((batch.len(), link.owed()), (5, 5));
+    let mut slow = Slow { taken: Vec::new(), calls: 0 };
+    send(&mut slow, &batch, &link).unwrap();
+    assert_eq!(slow.taken, expected);
+    link.sent(&mut batch);
+    assert_eq!(link.owed(), 0);
+    // With the last word said there is no patience.
+    link.drain();
+    let credit = link.admit(0);
+    assert!(credit.is_none() && link.closed() && !link.patient());
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The byte streams a connection can run over, and what can be done to one from another thread.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+/// What other threads may do to a stream while its reader and writer sleep in it.
+pub(crate) trait Control: Send + Sync {
+    /// A read that waits longer fails with `WouldBlock`. Streams that cannot do it ignore it.
+    fn set_read_timeout(&self, timeout: Option<Duration>);
+    /// A write that makes no progress for so long fails with `WouldBlock`, where possible.
+    fn set_write_timeout(&self, timeout: Option<Duration>);
+    /// Ends the stream in both directions and wakes whoever sleeps in it, where possible.
+    fn close(&self);
+}
+
+/// A stream cut into its parts.
+pub(crate) struct Transport {
+    pub reader: Box<dyn Read + Send>,
+    pub writer: Box<dyn Write + Send>,
+    pub control: Box<dyn Control>,
+}
+
+impl Transport {
+    pub fn unix(stream: UnixStream) -> Transport {
+        let shared = Arc::new(stream);
+        Transport {
+            reader: Box::new(Shared(Arc::clone(&shared))),
+            writer: Box::new(Shared(Arc::clone(&shared))),
+            control: Box::new(Shared(shared)),
+        }
+    }
+
+    pub fn tcp(stream: TcpStream) -> Transport {
+        // Without it small replies wait for the client's delayed acknowledgements. A failure costs
+        // speed only.
+        let _ = stream.set_nodelay(true);
+        let shared = Arc::new(stream);
+        Transport {
+            reader: Box::new(Shared(Arc::clone(&shared))),
+            writer: Box::new(Shared(Arc::clone(&shared))),
+            control: Box::new(Shared(shared)),
+        }
+    }
+
+    /// Any two halves. Nothing can wake a thread that sleeps in one of them.
+    pub fn pair(reader: Box<dyn Read + Send>, writer: Box<dyn Write + Send>) -> Transport {
+        Transport { reader, writer, control: Box::new(NoControl) }
+    }
+
+    /// Two file descriptors, pipes for instance. The reader can be woken, a writer that sleeps in a
+    /// full pipe cannot.
+    pub fn files(reader: OwnedFd, writer: OwnedFd) -> io::Result<Transport> {
+        let (wake, woken) = UnixStream::pair()?;
+        Ok(Transport {
+            reader: Box::new(WokenReader { file: File::from(reader), woken }),
+            writer: Box::new(File::from(writer)),
+            control: Box::new(Wake(wake)),
+        })
+    }
+}
+
+struct Shared<S>(Arc<S>);
+
+impl<S> Read for Shared<S>
+where
+    for<'a> &'a S: Read,
+{
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(buf)
+    }
+}
+
+impl<S> Write for Shared<S>
+where
+    for<'a> &'a S: Write,
+{
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        (&*self.0).write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self.0).flush()
+    }
+}
+
+// A failure of what follows means that the socket is gone already, and the next read or write will
+// say so.
+impl Control for Shared<UnixStream> {
+    fn set_read_timeout(&self, timeout: Option<Duration>) {
+        let _ = self.0.set_read_timeout(timeout);
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) {
+        let _ = self.0.set_write_timeout(timeout);
+    }
+
+    fn close(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+impl Control for Shared<TcpStream> {
+    fn set_read_timeout(&self, timeout: Option<Duration>) {
+        let _ = self.0.set_read_timeout(timeout);
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) {
+        let _ = self.0.set_write_timeout(timeout);
+    }
+
+    fn close(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+struct NoControl;
+
+impl Control for NoControl {
+    fn set_read_timeout(&self, _timeout: Option<Duration>) {}
+    fn set_write_timeout(&self, _timeout: Option<Duration>) {}
+    fn close(&self) {}
+}
+
+struct Wake(UnixStream);
+
+impl Control for Wake {
+    fn set_read_timeout(&self, _timeout: Option<Duration>) {}
+    fn set_write_timeout(&self, _timeout: Option<Duration>) {}
+
+    fn close(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// Reads a file descriptor until the other end of `woken` is shut down. It waits in poll and never
+/// sets `O_NONBLOCK`: that would change the descriptor for every process that shares it.
+struct WokenReader {
+    file: File,
+    woken: UnixStream,
+}
+
+impl Read for WokenReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let (data, woken) = wait_readable(&self.file, &self.woken)?;
+            if woken {
+                return Ok(0);
+            }
+            if data {
+                return self.file.read(buf);
+            }
+        }
+    }
+}
+
+/// Waits until one of the two can be read (or has ended); which.
+pub(crate) fn wait_readable(a: &impl AsFd, b: &impl AsFd) -> io::Result<(bool, bool)> {
+    let mut fds = [PollFd::new(a, PollFlags::IN), PollFd::new(b, PollFlags::IN)];
+    loop {
+        match poll(&mut fds, None) {
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty()))
+}
