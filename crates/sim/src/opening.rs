@@ -2,15 +2,16 @@
 //! Format and open over the modelled spare, by the real machines, one scheduled command at a time;
 //! an open may be cut off anywhere.
 
+use dmremap_core::Dev;
 use dmremap_core::commit::{
-    Cached, HeaderChange, Io, IoKind, Joined, MetadataChange, PageId, PageState, Store, state_count,
+    Cached, HeaderChange, Image, Io, IoKind, Joined, MetadataChange, PageId, PageState, Store,
+    VolumeId, state_count,
 };
 use dmremap_core::create::{Create, CreateIo, CreateKind, CreateStep};
 use dmremap_core::open::{Open, OpenStep};
-use dmremap_core::Dev;
 use dmremap_format::{
-    CopyIndex, Header, HeaderMut, Layout, NewHeader, PAGE_BYTES, PageBytes, SectorRange, Session,
-    Uuid,
+    CopyIndex, Header, HeaderMut, Layout, NewHeader, PAGE_BYTES, PageBytes, PageIndex, SectorRange,
+    Session, Uuid,
 };
 
 use crate::command::{Command, CommandId, Ending, Origin, Stage};
@@ -60,7 +61,7 @@ impl World {
     /// # Errors
     /// The spare is too small.
     pub fn layout(&self) -> Result<Layout, Failure> {
-        Layout::new(self.config.spare_sectors, 512, self.config.max_entries)
+        Layout::new(self.config.spare_sectors, 512, Some(self.config.max_entries))
             .map_err(|error| Failure { why: format!("layout: {error:?}") })
     }
 
@@ -127,10 +128,10 @@ impl World {
             .map_err(|field| Failure { why: format!("header: {field:?}") })?;
         let mut ranges: Vec<SectorRange> = layout.gaps().collect();
         ranges.push(SectorRange {
-            start: layout.data_end(),
+            sector: layout.data_end(),
             sectors: layout.spare_sectors() - layout.data_end(),
         });
-        let volume = dmremap_core::commit::VolumeId { volume: VOLUME, spare: SPARE };
+        let volume = VolumeId { volume: VOLUME, spare: SPARE };
         let mut create = Create::new(&*header, volume, ranges.len() as u32, 8);
         let mut outs: Vec<(CommandId, CreateIo)> = Vec::new();
         loop {
@@ -169,7 +170,7 @@ impl World {
             CreateKind::ZeroHeader(copy) => zeros(layout.header_sector(copy), PAGE_SECTORS as u64),
             CreateKind::ZeroRange(range) => {
                 let range = ranges[range as usize];
-                zeros(range.start, range.sectors)
+                zeros(range.sector, range.sectors)
             }
             CreateKind::Write { page, copy } => {
                 let mut image = [0u8; PAGE_BYTES];
@@ -268,9 +269,8 @@ impl World {
                     open.accept();
                 }
                 OpenStep::Loaded(_) => {
-                    let pages = open.image().map_or(Ok(layout), |image| {
-                        Header::of_image(image).layout()
-                    });
+                    let pages =
+                        open.image().map_or(Ok(layout), |image| Header::of_image(image).layout());
                     match pages {
                         Ok(found) if found == layout => {}
                         other => return fail(format!("the header names the layout {other:?}")),
@@ -279,7 +279,11 @@ impl World {
                 }
                 OpenStep::Judged(_) => {
                     let change = self.session_change();
-                    open.write(&change);
+                    open.write(&[change]);
+                }
+                // Only answers given up are still out: they must not outlive the open.
+                OpenStep::Opened { .. } if !outs.is_empty() => {
+                    self.progress(&mut outs);
                 }
                 OpenStep::Opened { writable } => {
                     if !writable {
@@ -289,7 +293,7 @@ impl World {
                     let Some(commit) = open.into_commit(joins, self.now) else {
                         return fail("an open volume has no commit machine");
                     };
-                    self.finish_building(building, commit, outs);
+                    self.finish_building(building, commit)?;
                     return Ok(Opening::Opened);
                 }
                 OpenStep::Refused(reason) => {
@@ -297,6 +301,30 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether all five copies of every page lie whole on the spare's medium.
+    #[must_use]
+    pub fn metadata_whole(&self) -> bool {
+        let Ok(layout) = self.layout() else { return false };
+        let disk = &self.disks[1];
+        if !disk.clean_below(layout.data_start()) {
+            return false;
+        }
+        let volume = VolumeId { volume: VOLUME, spare: SPARE };
+        let tables = (0..layout.pages()).map(|page| PageId::Table(PageIndex(page)));
+        [PageId::Header, PageId::Generation].into_iter().chain(tables).all(|page| {
+            let mut digests = (0..5).map(|copy| {
+                let copy = CopyIndex(copy);
+                let at = Self::page_place(&layout, page, copy);
+                let sectors: Vec<Content> =
+                    (at..at + PAGE_SECTORS as u64).map(|s| disk.peek(s)).collect();
+                let bytes = page_bytes(&sectors);
+                bytes.check(&volume, page, copy).ok().map(|_| bytes.digest())
+            });
+            let first = digests.next().flatten();
+            first.is_some() && digests.all(|digest| digest == first)
+        })
     }
 
     /// Whether what the spare answered may refuse an open: a failed flush, or its whole failing.

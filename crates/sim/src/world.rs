@@ -114,8 +114,6 @@ pub enum Owner {
     Part(PartId),
     /// An operation of the machine.
     Op(dmremap_core::Op),
-    /// A step of open or format.
-    Session(u32),
 }
 
 /// What may happen next.
@@ -362,7 +360,7 @@ impl World {
             }
             Step::Answer(dev, id) => self.command_answered(dev, id)?,
             Step::Tell(at) => self.tell(at)?,
-            Step::Ask => self.ask(),
+            Step::Ask => self.ask()?,
             Step::Tick => self.machine_tick()?,
             Step::Harm => self.harm()?,
         }
@@ -372,8 +370,10 @@ impl World {
     /// Keeps the excuses up to date.
     fn watch(&mut self) {
         let now = self.now;
-        for (disk, trouble) in
-            self.disks.iter_mut().zip([crate::excuse::Trouble::MainOut, crate::excuse::Trouble::SpareOut])
+        for (disk, trouble) in self
+            .disks
+            .iter_mut()
+            .zip([crate::excuse::Trouble::MainOut, crate::excuse::Trouble::SpareOut])
         {
             if disk.faults.outage.is_some_and(|o| now >= o.until) {
                 disk.faults.outage = None;
@@ -395,9 +395,10 @@ impl World {
             let under_way = self.requests.values().any(|request| {
                 request.version == lost.version
                     && request.covers(lost.sector)
-                    && self.parts.values().any(|part| {
-                        part.piece.request == request.id && part.covers(lost.sector)
-                    })
+                    && self
+                        .parts
+                        .values()
+                        .any(|part| part.piece.request == request.id && part.covers(lost.sector))
             });
             self.oracle.lost(&lost, dev == Dev::Main || !under_way, tick);
         }

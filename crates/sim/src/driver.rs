@@ -19,7 +19,7 @@ use crate::client::Ask;
 use crate::command::{Command, CommandId, Ending, Origin};
 use crate::content::{Version, data_contents};
 use crate::oracle::Tick;
-use crate::world::{Checked, Owner, World, fail, row};
+use crate::world::{Checked, Failure, Owner, World, fail, row};
 
 /// Sectors of a region bucket: no piece crosses its edge.
 pub const BUCKET_SECTORS: u64 = 2048;
@@ -131,17 +131,23 @@ pub struct Told {
 
 impl World {
     /// The client asks for something.
-    pub fn ask(&mut self) {
+    ///
+    /// # Errors
+    /// It is answered wrongly.
+    pub fn ask(&mut self) -> Checked {
         let ask = {
             let World { client, rng, .. } = self;
             client.ask(rng)
         };
         let connection = self.rng.index(self.client.connections);
-        self.request(connection, ask);
+        self.request(connection, ask).map(|_| ())
     }
 
-    /// A request begins.
-    pub fn request(&mut self, connection: usize, ask: Ask) -> u64 {
+    /// A request begins; its handle.
+    ///
+    /// # Errors
+    /// It is answered at once, and wrongly.
+    pub fn request(&mut self, connection: usize, ask: Ask) -> Result<u64, Failure> {
         let id = self.next_request;
         self.next_request += 1;
         let mut request = Request {
@@ -174,14 +180,16 @@ impl World {
             Ask::Flush => {
                 request.wanted = Wanted::Flush;
                 self.requests.insert(id, request);
-                self.begin_flush(id, connection);
+                self.begin_flush(id, connection)?;
             }
-            Ask::Remap(sector) => self.begin_message(request, &Message::Remap { sector, to: None }),
-            Ask::Unremap(sector) => self.begin_message(request, &Message::Unremap { sector }),
-            Ask::Verify(sector) => self.begin_message(request, &Message::Verify { sector }),
-            Ask::Save => self.begin_message(request, &Message::Save),
+            Ask::Remap(sector) => {
+                self.begin_message(request, &Message::Remap { sector, to: None })?
+            }
+            Ask::Unremap(sector) => self.begin_message(request, &Message::Unremap { sector })?,
+            Ask::Verify(sector) => self.begin_message(request, &Message::Verify { sector })?,
+            Ask::Save => self.begin_message(request, &Message::Save)?,
         }
-        id
+        Ok(id)
     }
 
     /// Cuts a request at the edges of region buckets.
@@ -221,8 +229,7 @@ impl World {
         match part.stage {
             PartStage::Fresh | PartStage::RetryAt(_) => {
                 let queue = session.queue(piece.request);
-                let ticket =
-                    session.shared.pieces.begin(queue, piece.sector, piece.kind.changes());
+                let ticket = session.shared.pieces.begin(queue, piece.sector, piece.kind.changes());
                 self.stage(id, PartStage::Counted(ticket));
                 Ok(())
             }
@@ -247,8 +254,7 @@ impl World {
     /// Resolves a counted piece; what it does not cover goes on as a piece of its own.
     fn route_part(&mut self, id: PartId, piece: Piece, ticket: Ticket) -> Checked {
         let Some(session) = &self.session else { return Ok(()) };
-        let routed =
-            route(&session.shared, piece.kind, piece.sector, u64::from(piece.sectors));
+        let routed = route(&session.shared, piece.kind, piece.sector, u64::from(piece.sectors));
         let covered = match routed {
             Route::Submit { sectors, .. }
             | Route::Machine { sectors }
@@ -346,7 +352,6 @@ impl World {
                 self.inbox.push(Told { op, ending });
                 Ok(())
             }
-            Some(Owner::Session(step)) => self.session_answered(step, ending),
             None => Ok(()),
         }
     }

@@ -138,13 +138,13 @@ pub fn read_everything(world: &mut World) -> Checked {
     while sector < whole {
         let sectors = (whole - sector).min(64) as u32;
         let ask = Ask::Io { kind: Kind::Read, sector, sectors, fua: false, hasty: false };
-        world.request(0, ask);
+        world.request(0, ask)?;
         world.settle()?;
         sector += u64::from(sectors);
     }
     if world.session.is_none() {
         return fail("the volume is not open");
     }
-    world.request(0, Ask::Flush);
+    world.request(0, Ask::Flush)?;
     world.settle()
 }

@@ -25,7 +25,11 @@ impl World {
                 Answer::Good
             }
             (OpKind::Verify { buffer, offset }, Ok(contents)) => {
-                if session.holds(buffer, offset, &contents) { Answer::Good } else { Answer::Differs }
+                if session.holds(buffer, offset, &contents) {
+                    Answer::Good
+                } else {
+                    Answer::Differs
+                }
             }
             (OpKind::ReadPage, Ok(contents)) => {
                 page = Some(page_bytes(&contents));
@@ -37,7 +41,9 @@ impl World {
             self.flush_judge.failed();
         }
         session.machine.answered(op.id, answer, page.as_deref(), now);
-        self.note(|| format!("  told {:?} {:?} {}+{}: {answer:?}", op.dev, op.kind, op.sector, op.sectors));
+        self.note(|| {
+            format!("  told {:?} {:?} {}+{}: {answer:?}", op.dev, op.kind, op.sector, op.sectors)
+        });
         self.drain()
     }
 

@@ -10,9 +10,9 @@
 //! * A spare unit is quarantined only after it failed by itself, not with its device.
 //! * A block becomes gone only if its spare sector could not be read.
 
-use dmremap_core::{
-    Class, Dev, Done, Event, FlushCounts, Kind, Mark, Op, OpKind, Piece, Place,
-};
+use dmremap_core::message::Command as Message;
+use dmremap_core::resolve::{Mark, Place};
+use dmremap_core::{Class, Dev, Done, Event, FlushCounts, Kind, Op, OpKind, Piece};
 
 use crate::command::{Command, Ending};
 use crate::content::Content;
@@ -25,11 +25,7 @@ impl World {
     ///
     /// # Errors
     /// It may not end so.
-    pub fn part_ended(
-        &mut self,
-        id: PartId,
-        ending: Result<Vec<Content>, (Class, u8)>,
-    ) -> Checked {
+    pub fn part_ended(&mut self, id: PartId, ending: Result<Vec<Content>, (Class, u8)>) -> Checked {
         let Some(part) = self.parts.remove(&id) else { return Ok(()) };
         let piece = part.piece;
         let Some(request) = self.requests.get(&piece.request).cloned() else { return Ok(()) };
@@ -191,11 +187,17 @@ impl World {
     }
 
     /// A flush begins.
-    pub fn begin_flush(&mut self, id: u64, connection: usize) {
+    ///
+    /// # Errors
+    /// The machine has no place for it, or does something wrong.
+    pub fn begin_flush(&mut self, id: u64, connection: usize) -> Checked {
         let now = self.now;
-        let Some(session) = &mut self.session else { return };
+        let Some(session) = &mut self.session else { return Ok(()) };
         let told = session.told(connection);
-        session.machine.flush(id, told, now);
+        if !session.machine.flush(id, told, now) {
+            return fail("the machine has no place for a flush");
+        }
+        self.drain()
     }
 
     /// A flush has ended.
@@ -230,6 +232,20 @@ impl World {
             self.oracle.flushed(request.began);
         }
         Ok(())
+    }
+
+    /// A message is handed to the machine.
+    ///
+    /// # Errors
+    /// The reply is nonsense.
+    pub fn begin_message(&mut self, request: Request, message: &Message) -> Checked {
+        let (id, now) = (request.id, self.now);
+        self.requests.insert(id, request);
+        let Some(session) = &mut self.session else { return Ok(()) };
+        if let Some(done) = session.machine.act(id, message, now) {
+            self.message_ended(id, &done)?;
+        }
+        self.drain()
     }
 
     /// A message has been carried out, or not.
