@@ -51,6 +51,10 @@ pub(crate) struct Out {
 pub(crate) struct Line {
     /// The order of the copies.
     pub order: [CopyIndex; COPIES],
+    /// Where in it this round begins.
+    pub at: u8,
+    /// How many copies this round writes.
+    pub width: u8,
     /// Copies written and flushed.
     pub durable: u8,
     /// Copies that failed, by their write or by the flush behind it.
@@ -74,6 +78,8 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) const NEW: Line = Line {
         order: ALL,
+        at: 0,
+        width: 2,
         durable: 0,
         failed: 0,
         broken: 0,

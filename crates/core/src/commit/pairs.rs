@@ -4,7 +4,9 @@
 //! Every page of the group (a *line*) goes to two copies, then the device is flushed for all of
 //! them; then two more and a flush; then the fifth and a flush. A crash therefore hurts no more than
 //! two copies of a page, and three valid ones stand besides. Which copies come first is the page's
-//! own: torn ones, then failed ones, then good ones, so that good ones are risked last.
+//! own: torn ones, then failed ones, then good ones, so that good ones are risked last. A copy whose
+//! write failed is hurt already, so a line that has one goes on with one copy at a time: else a crash
+//! would leave two valid copies, and one more that cannot be read would be one too many.
 //!
 //! A copy is durable when its write and the flush behind it were good and no flush failure of the
 //! device was counted since the pair was begun: a failure that another flush collected may have been
@@ -22,7 +24,6 @@ use crate::Millis;
 
 /// Durable copies that acknowledge a page.
 pub(crate) const NEEDED: u32 = 4;
-const ROUNDS: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
@@ -49,17 +50,16 @@ pub(crate) enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pairs {
     stage: Stage,
-    round: u8,
     /// A flush failure of the device was counted since the pair was begun.
     poisoned: bool,
 }
 
 impl Pairs {
-    pub(crate) const IDLE: Pairs = Pairs { stage: Stage::Idle, round: 0, poisoned: false };
+    pub(crate) const IDLE: Pairs = Pairs { stage: Stage::Idle, poisoned: false };
 
     /// Begins with the lines of the cache that have [`Role::Line`], each freshly started.
     pub(crate) fn start(&mut self) {
-        *self = Pairs { stage: Stage::Writing, round: 0, poisoned: false };
+        *self = Pairs { stage: Stage::Writing, poisoned: false };
     }
 
     /// A failed flush of the device was counted.
@@ -113,7 +113,7 @@ impl Pairs {
         let mut waiting = false;
         let mut written = false;
         for (at, c) in cache.iter_mut().enumerate().filter(|(_, c)| c.role == Role::Line) {
-            while let Some(copy) = next_copy(&c.line, self.round) {
+            while let Some(copy) = next_copy(&c.line) {
                 c.line.sent |= bit(copy);
                 if wire.is_stuck(copy) {
                     c.line.write_failed(copy);
@@ -148,21 +148,22 @@ impl Pairs {
             line.written = 0;
             line.acked |= line.durable.count_ones() >= NEEDED;
             line.ended |= line.failed.count_ones() >= 2;
-            running |= !line.ended;
+            line.at = line.at.saturating_add(line.width);
+            line.width = if line.failed == 0 { 2 } else { 1 };
+            running |= !line.ended && usize::from(line.at) < COPIES;
         }
-        self.round = self.round.saturating_add(1);
         self.poisoned = false;
-        self.stage = if running && self.round < ROUNDS { Stage::Writing } else { Stage::Idle };
+        self.stage = if running { Stage::Writing } else { Stage::Idle };
         Step::Round
     }
 }
 
 /// The copy of this round that comes next for `line`.
-fn next_copy(line: &Line, round: u8) -> Option<CopyIndex> {
+fn next_copy(line: &Line) -> Option<CopyIndex> {
     if line.ended || line.failed.count_ones() >= 2 {
         return None;
     }
-    let mut pair = line.order.iter().skip(usize::from(round).saturating_mul(2)).take(2);
+    let mut pair = line.order.iter().skip(line.at.into()).take(line.width.into());
     pair.find(|c| line.sent & bit(**c) == 0).copied()
 }
 
@@ -188,5 +189,3 @@ pub(crate) fn next_late<P>(wire: &Wire, cache: &[Cached<P>]) -> Option<Millis> {
     let outs = cache.iter().flat_map(|c| c.line.out.iter().flatten());
     outs.map(|o| wire.deadline(*o)).min()
 }
-
-const _: () = assert!(COPIES == 5);
