@@ -65,6 +65,8 @@ pub struct Request {
     pub verdict: bool,
     /// Its first error.
     pub error: Option<Class>,
+    /// A flush: failures counted when it arrived, and what its connection was told of them.
+    pub arrived: (u64, u64),
     /// Spare units found bad before it began.
     pub bad_spares_before: u64,
 }
@@ -163,6 +165,7 @@ impl World {
             since: None,
             verdict: false,
             error: None,
+            arrived: (0, 0),
             bad_spares_before: self.troubles.count(crate::excuse::Trouble::SpareBad),
         };
         self.note(|| format!("request {id} on {connection}: {ask:?}"));

@@ -131,22 +131,30 @@ impl FlushJudge {
         *self.told(connection) = highest;
     }
 
-    /// A flush of `connection` was answered.
+    /// A flush arrives: what had failed by now, and what its connection was told of that.
+    pub fn arrived(&mut self, connection: usize) -> (u64, u64) {
+        (self.failures, *self.told(connection))
+    }
+
+    /// A flush of `connection` was answered. `arrived` is what [`FlushJudge::arrived`] said.
     ///
     /// # Errors
     /// What is wrong with the answer. `excused` says that a device was out meanwhile.
     pub fn answered(
         &mut self,
         connection: usize,
+        arrived: (u64, u64),
         outcome: Result<(), Class>,
         excused: bool,
     ) -> Result<(), &'static str> {
         let failures = self.failures;
+        let (before, told_before) = arrived;
         let told = self.told(connection);
-        let owed = failures > *told;
+        let just = failures > before || before > told_before;
         match outcome {
-            Ok(()) if owed => Err("a flush succeeded with a device's failed flush unanswered"),
-            Err(_) if !owed && !excused => Err("a flush failed and no device's flush had"),
+            Ok(()) if failures > before => Err("a flush succeeded while a device's flush failed"),
+            Ok(()) if before > *told => Err("a flush succeeded with a failed one unanswered"),
+            Err(_) if !just && !excused => Err("a flush failed and no device's flush had"),
             Err(_) => {
                 *told = failures;
                 self.highest_told = self.highest_told.max(failures);

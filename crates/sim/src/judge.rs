@@ -192,6 +192,10 @@ impl World {
     /// The machine has no place for it, or does something wrong.
     pub fn begin_flush(&mut self, id: u64, connection: usize) -> Checked {
         let now = self.now;
+        let arrived = self.flush_judge.arrived(connection);
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.arrived = arrived;
+        }
         let Some(session) = &mut self.session else { return Ok(()) };
         let told = session.told(connection);
         if !session.machine.flush(id, told, now) {
@@ -225,7 +229,7 @@ impl World {
         let excused = self.troubles.excuse(Dev::Main, since)
             || self.troubles.excuse(Dev::Spare(0), since)
             || self.troubles.since(Trouble::Slow, since);
-        if let Err(why) = self.flush_judge.answered(request.connection, outcome, excused) {
+        if let Err(why) = self.flush_judge.answered(request.connection, request.arrived, outcome, excused) {
             return fail(format!("flush {id} on {}: {why}", request.connection));
         }
         if outcome.is_ok() {
