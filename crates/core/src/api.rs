@@ -11,6 +11,9 @@ use core::fmt;
 /// Milliseconds of a clock that never goes back and does not stop while the volume is open.
 pub type Millis = u64;
 
+/// Failed flushes counted per device: main, then the spare.
+pub type FlushCounts = [u64; 2];
+
 /// A device of the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dev {
@@ -286,10 +289,12 @@ pub enum Action {
         /// How it ended.
         outcome: Outcome,
     },
-    /// Resolve this piece anew and submit it.
+    /// Resolve this piece anew and submit it, not before `at` (or when the volume closes).
     Again {
         /// The piece.
         piece: Piece,
+        /// The time; one that has passed means now.
+        at: Millis,
     },
     /// A unit of this request has had its verdict: set [`Piece::verdict`] on its other pieces.
     Verdict {
@@ -302,6 +307,9 @@ pub enum Action {
         id: u64,
         /// How.
         outcome: Result<(), Class>,
+        /// Failures counted per device (main, spare) by now: after an error the client has been
+        /// answered for these; it gives them back with its next flush.
+        failures: FlushCounts,
     },
     /// A message has been carried out.
     Reply {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! See `docs/ARCHITECTURE.md`.
+//! The logic of dm-remap, sans I/O: it is told what happened and answers what to do next. See
+//! `docs/ARCHITECTURE.md`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -13,6 +14,32 @@
     )
 )]
 
+pub mod allocator;
 mod api;
+pub mod broken;
+pub mod commit;
+pub mod create;
+pub mod list;
+pub mod machine;
+pub mod marks;
+pub mod message;
+pub mod open;
+pub mod path;
+pub mod pieces;
+pub mod readers;
+pub mod region;
+pub mod reply;
+pub mod resolve;
+pub mod settings;
+pub mod slots;
+pub mod status;
+mod sync;
+pub mod table;
+mod table_leaf;
+mod table_size;
+#[cfg(test)]
+mod table_tests;
+mod table_writer;
+pub mod text;
 
 pub use api::*;

@@ -13,6 +13,36 @@
     )
 )]
 
+pub mod at;
+mod crc;
+mod display;
+mod generation;
+mod hardware;
+mod header;
+mod header_mut;
+mod header_rows;
+pub mod identity;
+mod layout;
+mod page;
+mod probe;
+mod probe_rules;
+mod quorum;
+mod signature;
+mod slot;
+mod table_page;
 mod types;
 
+pub use crc::crc32c;
+pub use generation::{GenerationPage, GenerationPageMut, next_generation};
+pub use header::*;
+pub use header_mut::*;
+pub use header_rows::*;
+pub use layout::*;
+pub use page::{Expect, MAGIC, PageFault, PageKind, content_digest, same_content};
+pub use probe::*;
+pub use probe_rules::PROBE_BLOCK_BYTES;
+pub use quorum::*;
+pub use signature::Signature;
+pub use slot::*;
+pub use table_page::{TablePage, TablePageMut};
 pub use types::*;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The numbers of the format, each in a type of its own so that they cannot be mixed.
 //!
-//! Everything on disk and in messages counts in sectors of 512 bytes unless it says blocks or units.
+//! Everything on disk and in messages counts in sectors of 512 bytes unless it says blocks or
+//! units.
 
 /// Bytes in a sector, whatever the device's block size.
 pub const SECTOR_BYTES: u64 = 512;

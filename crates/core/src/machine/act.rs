@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Messages that act: `remap`, `add`, `unremap`, `verify`, `clear`, `save`, `set`; and the numbers
+//! for `status`.
+//!
+//! A message that moves something is a job like any other, with the same limit, the same grace and
+//! the same one mover a unit; it is refused at once where a request would wait.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use dmremap_format::{BlockState, SpareUnit, UnitIndex};
+
+use crate::api::{Dev, Done, Millis, Reason};
+use crate::commit::HeaderChange;
+use crate::message::{Command, SpareAddress};
+use crate::settings::{Key, Setting, Settings};
+use crate::status::{Conditions, Errors, Metadata, Remaps, Requests, Status};
+
+use super::job::{Goal, Stage};
+use super::{Machine, Memory, Mode};
+
+/// A `clear` under way: one unit after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clear {
+    message: u64,
+    force: bool,
+    next: UnitIndex,
+    /// A job of it is under way.
+    waiting: bool,
+    ended: Option<Done>,
+}
+
+/// The handle of jobs that belong to a `clear`, not to a message of their own.
+pub(super) const CLEAR_STEP: u64 = u64::MAX;
+
+impl<M: Memory> Machine<M> {
+    /// Carries a message out. `Some`: the answer is known now; `None`: it comes as
+    /// [`Action::Reply`](crate::api::Action::Reply). Words that only ask (`status`, `list`, `stats`,
+    /// `help`, `ping`, `get`) are the front end's and answered here with what `save` answers.
+    pub fn act(&mut self, id: u64, command: &Command, now: Millis) -> Option<Done> {
+        self.now = now;
+        let result = match *command {
+            Command::Set(setting) => {
+                self.set(setting);
+                self.commit_header(HeaderChange::Settings(self.settings), now);
+                Ok(Some(self.saved()))
+            }
+            Command::ClearStats => {
+                self.counts = super::Counts::default();
+                Ok(Some(self.saved()))
+            }
+            _ if command.writes() && self.mode != Mode::Open => Err(Reason::NotWritable),
+            Command::Remap { sector, to } => self.begin_remap(id, sector, to, now),
+            Command::Add { main, spare, .. } => self.begin_add(id, main, spare, now),
+            Command::Unremap { sector } => self.begin_unremap(id, sector, false, now),
+            Command::Verify { sector } => self.begin_verify(id, sector, now),
+            Command::Clear { force } => self.begin_clear(id, force),
+            _ => Ok(Some(self.saved())),
+        };
+        self.pump(now);
+        match result {
+            Ok(done) => done,
+            Err(reason) => Some(Done::Failed(reason)),
+        }
+    }
+
+    fn saved(&self) -> Done {
+        let stamp = self.commit.stamp();
+        Done::Saved { generation: stamp.generation, sequence: stamp.sequence }
+    }
+
+    fn set(&mut self, setting: Setting) {
+        self.settings.set(setting);
+        self.shared.pending_read_retry.store(self.settings.pending_read_retry(), Relaxed);
+        if setting.key() == Key::RecoveryLimit {
+            self.commit.set_limit(u64::from(self.settings.recovery_limit_ms()));
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn unit_at(&self, sector: u64) -> Result<UnitIndex, Reason> {
+        if sector >= self.geometry().main_sectors {
+            return Err(Reason::OutOfRange);
+        }
+        Ok(self.geometry().unit_of(sector))
+    }
+
+    pub(super) fn limit_from(&self, now: Millis) -> Millis {
+        now.saturating_add(u64::from(self.settings.recovery_limit_ms()))
+    }
+
+    /// A job for a message that needs the whole unit.
+    fn claim_unit(
+        &mut self,
+        id: u64,
+        goal: Goal,
+        unit: UnitIndex,
+        mover: bool,
+        now: Millis,
+    ) -> Result<usize, Reason> {
+        let all = self.geometry().all_blocks(unit);
+        let j = self.claim(goal, unit, all, mover).ok_or(Reason::Busy)?;
+        let deadline = self.limit_from(now);
+        let job = self.job(j);
+        job.message = Some(id);
+        job.deadline = deadline;
+        Ok(j)
+    }
+
+    /// The spare unit an address names, if it lies at the same place in its unit as `sector`.
+    fn named_unit(&self, sector: u64, to: SpareAddress) -> Result<SpareUnit, Reason> {
+        let at = to.sector(self.geometry().data_start).ok_or(Reason::SpareNotFree)?;
+        let unit = self.geometry().spare_unit_of(at).ok_or(Reason::SpareNotFree)?;
+        if at.saturating_sub(self.geometry().data_start) & 7 != sector & 7 {
+            return Err(Reason::OtherPlaceInUnit);
+        }
+        Ok(unit)
+    }
+
+    fn begin_remap(
+        &mut self,
+        id: u64,
+        sector: u64,
+        to: Option<SpareAddress>,
+        now: Millis,
+    ) -> Result<Option<Done>, Reason> {
+        let unit = self.unit_at(sector)?;
+        if let Some(reason) = self.cannot_move() {
+            return Err(reason);
+        }
+        let entry = self.shared.table.get(unit);
+        let all = self.geometry().all_blocks(unit);
+        let on_main = entry.map_or(all, |e| e.states.mask(BlockState::Main) & all);
+        let there = entry.and_then(|e| e.spare);
+        let target = to.map(|to| self.named_unit(sector, to)).transpose()?;
+        if on_main == 0 || (target.is_some() && there.is_some() && target != there) {
+            return Err(Reason::AlreadyRemapped);
+        }
+        let j = self.claim_unit(id, Goal::Remap, unit, true, now)?;
+        if let Some(target) = target.filter(|t| Some(*t) != there) {
+            if self.allocator.is_quarantined(target) || !self.allocator.take(target) {
+                self.job(j).message = None;
+                self.release(j, now);
+                return Err(Reason::SpareNotFree);
+            }
+            let job = self.job(j);
+            job.target = Some(target);
+            job.fresh_unit = true;
+        }
+        self.job(j).own = on_main;
+        self.read_begin(j, now);
+        Ok(None)
+    }
+
+    /// `add` asserts: what lies on the spare sector is the content from now on, nothing is copied.
+    fn begin_add(
+        &mut self,
+        id: u64,
+        sector: u64,
+        to: SpareAddress,
+        now: Millis,
+    ) -> Result<Option<Done>, Reason> {
+        let unit = self.unit_at(sector)?;
+        if let Some(reason) = self.cannot_move() {
+            return Err(reason);
+        }
+        let block = u32::from(self.geometry().block_sectors);
+        let (_, own) = self.geometry().in_one_unit(sector, block).ok_or(Reason::OutOfRange)?;
+        if u32::try_from(sector & 7).unwrap_or(0).checked_rem(block) != Some(0) {
+            return Err(Reason::OutOfRange);
+        }
+        let target = self.named_unit(sector, to)?;
+        let there = self.shared.table.get(unit).and_then(|e| e.spare);
+        if there.is_some_and(|t| t != target) {
+            return Err(Reason::AlreadyRemapped);
+        }
+        let j = self.claim_unit(id, Goal::Add, unit, true, now)?;
+        if there.is_none() {
+            if self.allocator.is_quarantined(target) || !self.allocator.take(target) {
+                self.job(j).message = None;
+                self.release(j, now);
+                return Err(Reason::SpareNotFree);
+            }
+            self.job(j).fresh_unit = true;
+        }
+        let job = self.job(j);
+        job.target = Some(target);
+        job.dest = Dev::Spare(0);
+        job.own = own;
+        job.have = own;
+        job.moving = own;
+        job.stage = Stage::Read;
+        self.await_grace(j, now);
+        Ok(None)
+    }
+
+    /// The grace is over: the assertion joins a commit.
+    pub(super) fn add_ready(&mut self, j: usize, now: Millis) {
+        if self.take_slot(j) {
+            self.join(j, now);
+        } else {
+            self.fail_message(j, Reason::Full, now);
+        }
+    }
+
+    fn begin_unremap(
+        &mut self,
+        id: u64,
+        sector: u64,
+        force: bool,
+        now: Millis,
+    ) -> Result<Option<Done>, Reason> {
+        let unit = self.unit_at(sector)?;
+        let entry = self.shared.table.get(unit).ok_or(Reason::NotRemapped)?;
+        if entry.states.mask(BlockState::Gone) != 0 && !force {
+            return Err(Reason::Gone);
+        }
+        if let Some(reason) = self.cannot_move() {
+            return Err(reason);
+        }
+        let own = entry.states.mask(BlockState::Spare);
+        let j = self.claim_unit(id, Goal::Unremap, unit, true, now)?;
+        let job = self.job(j);
+        job.own = own;
+        job.slot = Some(entry.slot);
+        job.force = force;
+        self.read_begin(j, now);
+        Ok(None)
+    }
+
+    fn begin_verify(&mut self, id: u64, sector: u64, now: Millis) -> Result<Option<Done>, Reason> {
+        let unit = self.unit_at(sector)?;
+        let gone = self.shared.table.get(unit).map_or(0, |e| e.states.mask(BlockState::Gone));
+        let j = self.claim_unit(id, Goal::Verify, unit, false, now)?;
+        let job = self.job(j);
+        job.own &= !gone;
+        job.gone = gone;
+        self.read_begin(j, now);
+        Ok(None)
+    }
+
+    fn begin_clear(&mut self, id: u64, force: bool) -> Result<Option<Done>, Reason> {
+        if self.clear.is_some() {
+            return Err(Reason::Busy);
+        }
+        let mut from = UnitIndex(0);
+        while let Some(entry) = self.shared.table.next(from) {
+            if entry.states.mask(BlockState::Gone) != 0 && !force {
+                return Err(Reason::Gone);
+            }
+            from = UnitIndex(entry.unit.0.saturating_add(1));
+        }
+        let next = UnitIndex(0);
+        self.clear = Some(Clear { message: id, force, next, waiting: false, ended: None });
+        Ok(None)
+    }
+
+    /// A step of a `clear` has ended.
+    pub(super) fn clear_step_ended(&mut self, done: Done) {
+        let Some(clear) = self.clear.as_mut() else { return };
+        clear.waiting = false;
+        if let Done::Failed(reason) = done {
+            clear.ended = Some(Done::Failed(reason));
+        }
+    }
+
+    /// Takes a `clear` on to its next unit; it ends at the first that cannot go home.
+    pub(super) fn pump_clear(&mut self, now: Millis) {
+        while let Some(mut clear) = self.clear.filter(|c| !c.waiting && c.ended.is_none()) {
+            match self.shared.table.next(clear.next) {
+                None => {
+                    clear.ended = Some(self.saved());
+                    self.clear = Some(clear);
+                }
+                Some(entry) => {
+                    clear.next = UnitIndex(entry.unit.0.saturating_add(1));
+                    // What is only gone has nothing to bring home.
+                    clear.waiting = entry.states.mask(BlockState::Spare) != 0;
+                    self.clear = Some(clear);
+                    if clear.waiting {
+                        self.clear_unit(entry.unit, clear.force, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn clear_unit(&mut self, unit: UnitIndex, force: bool, now: Millis) {
+        let sector = self.geometry().unit_sector(unit);
+        if let Err(reason) = self.begin_unremap(CLEAR_STEP, sector, force, now) {
+            self.clear_step_ended(Done::Failed(reason));
+        }
+    }
+
+    /// The answer of a `clear` that has ended.
+    pub(super) fn clear_reply(&mut self) -> Option<(u64, Done)> {
+        let done = self.clear?.ended?;
+        self.clear.take().map(|clear| (clear.message, done))
+    }
+
+    /// Numbers of this moment. Walks the table and the pending marks.
+    pub fn status(&self) -> Status {
+        let (mut remapped, mut gone, mut entries) = (0u64, 0u64, 0u64);
+        let mut from = UnitIndex(0);
+        while let Some(entry) = self.shared.table.next(from) {
+            let count = |state| u64::from(entry.states.mask(state).count_ones());
+            remapped = remapped.saturating_add(count(BlockState::Spare));
+            gone = gone.saturating_add(count(BlockState::Gone));
+            entries = entries.saturating_add(1);
+            from = UnitIndex(entry.unit.0.saturating_add(1));
+        }
+        let stamp = self.commit.stamp();
+        let counts = &self.counts;
+        Status {
+            block_size: u32::from(self.geometry().block_sectors).saturating_mul(512),
+            size_sectors: self.geometry().main_sectors,
+            remapped_blocks: remapped,
+            pending_blocks: self.shared.pending.blocks(),
+            gone_blocks: gone,
+            entries,
+            max_entries: u64::from(self.layout.max_entries()),
+            quarantined_units: self.allocator.quarantined_units(),
+            spare_free_units: self.allocator.free_units(),
+            spare_total_units: self.allocator.span(),
+            errors: Errors {
+                read: counts.read_errors,
+                write: counts.write_errors,
+                medium: counts.medium_errors,
+                transport: counts.transport_errors,
+            },
+            remaps: Remaps { automatic: counts.automatic, manual: counts.manual },
+            requests: Requests { fast: self.shared.fast(), slow: self.shared.slow() },
+            metadata: Metadata {
+                copies_valid: self.commit.copies_valid(),
+                copies_total: 5,
+                generation: stamp.generation,
+                sequence: stamp.sequence,
+                commits: self.commit.commits(),
+            },
+            health_score: None,
+            scan: None,
+            conditions: self.conditions(),
+        }
+    }
+
+    fn conditions(&self) -> Conditions {
+        let [main, spare] = &self.health;
+        Conditions {
+            failed: self.mode == Mode::Failed || main.vanished || spare.vanished,
+            read_only: self.mode == Mode::ReadOnly,
+            metadata_degraded: self.commit.degraded() || self.commit.copies_valid() < 5,
+            main_suspect: main.suspect,
+            spare_suspect: spare.suspect,
+            spare_full: self.allocator.free_units() == 0 || self.slots.free_slots() == 0,
+        }
+    }
+}

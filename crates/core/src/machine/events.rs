@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! What the driver tells the machine: a piece failed or met an obstacle, an operation was
+//! answered, time has passed, a device is gone.
+
+use dmremap_format::{PageBytes, UnitIndex};
+
+use crate::api::{
+    Answer, Class, Dev, Disposition, Event, Failure, Kind, Millis, OpId, OpKind, Outcome, Piece,
+};
+use crate::broken::{Broken, is};
+use crate::resolve::{Mark, Place, Run};
+
+use super::job::{Goal, Stage, Trial, Wait};
+use super::probe::{HEAL_INTERVAL_MS, row};
+use super::{Input, Machine, Memory, Mode, pump};
+
+impl<M: Memory> Machine<M> {
+    /// A piece that was submitted has failed. Its counter was given back before.
+    pub fn failed(&mut self, piece: &Piece, failure: &Failure, now: Millis) -> Disposition {
+        self.now = now;
+        if piece.since.is_none() {
+            self.count(piece.kind, failure.class);
+        }
+        let disposition = self.judge_failed(piece, failure, now);
+        self.pump(now);
+        disposition
+    }
+
+    fn count(&mut self, kind: Kind, class: Class) {
+        let counts = &mut self.counts;
+        if kind.changes() {
+            counts.write_errors = counts.write_errors.saturating_add(1);
+        } else {
+            counts.read_errors = counts.read_errors.saturating_add(1);
+        }
+        match class {
+            Class::Medium => counts.medium_errors = counts.medium_errors.saturating_add(1),
+            Class::Io | Class::Target => {}
+            _ => counts.transport_errors = counts.transport_errors.saturating_add(1),
+        }
+    }
+
+    fn judge_failed(&mut self, piece: &Piece, failure: &Failure, now: Millis) -> Disposition {
+        let class = failure.class;
+        if class == Class::Offline {
+            self.vanished(failure.dev);
+        }
+        let read = piece.kind == Kind::Read;
+        let passes = !class.is_suspect()
+            || piece.kind == Kind::Discard
+            || (read && (piece.hasty || self.settings.read_retries() == 0))
+            || !matches!(self.mode, Mode::Open | Mode::ReadOnly)
+            || self.health(failure.dev).vanished;
+        if passes {
+            return Disposition::Fail(class);
+        }
+        let limit = u64::from(self.settings.recovery_limit_ms());
+        let since = piece.since.unwrap_or(now);
+        let deadline = since.saturating_add(limit);
+        if now >= deadline {
+            return Disposition::Fail(class);
+        }
+        // Evidence counts only against the place it came from.
+        let run = self.shared.resolve(piece.sector, u64::from(piece.sectors));
+        if !is(Broken::EvidenceNotResolvedAnew) {
+            if run.mark == Mark::Busy {
+                return Disposition::Wait;
+            }
+            if !self.same_place(&run, piece, failure) {
+                return Disposition::Again;
+            }
+        }
+        if self.health(failure.dev).suspect {
+            if read {
+                return Disposition::Fail(class);
+            }
+            return Disposition::RetryAt(now.saturating_add(HEAL_INTERVAL_MS).min(deadline));
+        }
+        let geometry = self.geometry();
+        let Some((unit, blocks)) = geometry.in_one_unit(piece.sector, piece.sectors) else {
+            return Disposition::Split;
+        };
+        if read {
+            if u64::from(failure.took_ms).saturating_mul(2) >= limit {
+                return Disposition::Fail(class);
+            }
+            return self.begin_read(piece, unit, blocks, class, deadline, now);
+        }
+        if !self.settings.auto_remap() {
+            return Disposition::Fail(class);
+        }
+        let Some(j) = self.claim(Goal::Write, unit, blocks, true) else {
+            return Disposition::Wait;
+        };
+        self.adopt(j, piece, class, deadline, now);
+        // From half of the limit on, one verdict in this request is enough for all of it.
+        let half = since.saturating_add(limit.checked_div(2).unwrap_or(0));
+        let at_once = piece.verdict && now >= half && !self.lives_on_spare(j);
+        self.write_begin(j, failure.dev, at_once, now);
+        Disposition::Taken
+    }
+
+    fn begin_read(
+        &mut self,
+        piece: &Piece,
+        unit: UnitIndex,
+        blocks: u8,
+        class: Class,
+        deadline: Millis,
+        now: Millis,
+    ) -> Disposition {
+        let Some(j) = self.claim(Goal::Read, unit, blocks, false) else {
+            return Disposition::Wait;
+        };
+        self.adopt(j, piece, class, deadline, now);
+        self.job(j).medium = class == Class::Medium;
+        self.read_begin(j, now);
+        Disposition::Taken
+    }
+
+    /// The job answers this piece.
+    fn adopt(&mut self, j: usize, piece: &Piece, class: Class, deadline: Millis, now: Millis) {
+        let job = self.job(j);
+        job.piece = Some(Piece { since: Some(piece.since.unwrap_or(now)), ..*piece });
+        job.class = class;
+        job.deadline = deadline;
+    }
+
+    /// Whether the whole piece still lives where it failed, unmarked or pending.
+    fn same_place(&self, run: &Run, piece: &Piece, failure: &Failure) -> bool {
+        if run.sectors < u64::from(piece.sectors) {
+            return false;
+        }
+        if matches!(run.mark, Mark::Doubt | Mark::Busy) {
+            return false;
+        }
+        if run.mark == Mark::Pending && piece.kind.changes() && failure.dev == Dev::Main {
+            // It goes straight to the spare by now.
+            return false;
+        }
+        match run.place {
+            Place::Main => failure.dev == Dev::Main && failure.sector == piece.sector,
+            Place::Spare { member, sector } => {
+                failure.dev == Dev::Spare(member) && failure.sector == sector
+            }
+            Place::Gone => false,
+        }
+    }
+
+    /// Routing met an obstacle: a busy, pending or gone block. The piece lies in one unit.
+    pub fn park(&mut self, piece: &Piece, now: Millis) -> Disposition {
+        self.now = now;
+        let disposition = self.judge_parked(piece, now);
+        self.pump(now);
+        disposition
+    }
+
+    fn judge_parked(&mut self, piece: &Piece, now: Millis) -> Disposition {
+        let limit = u64::from(self.settings.recovery_limit_ms());
+        let deadline = piece.since.unwrap_or(now).saturating_add(limit);
+        let run = self.shared.resolve(piece.sector, u64::from(piece.sectors));
+        if run.sectors < u64::from(piece.sectors) {
+            return Disposition::Again;
+        }
+        if now >= deadline {
+            return Disposition::Fail(Class::Io);
+        }
+        let Some((unit, blocks)) = self.geometry().in_one_unit(piece.sector, piece.sectors) else {
+            return Disposition::Split;
+        };
+        match (run.mark, run.place, piece.kind) {
+            (Mark::Busy, ..) => Disposition::Wait,
+            (Mark::Doubt, ..) => Disposition::Fail(Class::Io),
+            (_, Place::Gone, Kind::Read) => Disposition::Fail(Class::Medium),
+            (_, _, Kind::Discard) => Disposition::Again,
+            (_, Place::Gone, _) => self.begin_gone(piece, unit, blocks, deadline, now),
+            (Mark::Pending, _, Kind::Read) => {
+                self.begin_read(piece, unit, blocks, Class::Io, deadline, now)
+            }
+            (Mark::Pending, place, _) => {
+                self.begin_pending(piece, place, unit, blocks, deadline, now)
+            }
+            (Mark::None, ..) => Disposition::Again,
+        }
+    }
+
+    /// A write to blocks that are pending: straight to the spare from main; on the spare it is
+    /// tried in place first.
+    fn begin_pending(
+        &mut self,
+        piece: &Piece,
+        place: Place,
+        unit: UnitIndex,
+        blocks: u8,
+        deadline: Millis,
+        now: Millis,
+    ) -> Disposition {
+        if !matches!(self.mode, Mode::Open) {
+            return Disposition::Fail(Class::Io);
+        }
+        let Some(j) = self.claim(Goal::Write, unit, blocks, true) else {
+            return Disposition::Wait;
+        };
+        self.adopt(j, piece, Class::Medium, deadline, now);
+        if place == Place::Main && self.settings.auto_remap() {
+            self.write_begin(j, Dev::Main, true, now);
+            return Disposition::Taken;
+        }
+        let job = self.job(j);
+        job.stage = Stage::Try;
+        job.trial = Trial::First;
+        job.say.copy_in = true;
+        job.have = blocks;
+        self.try_issue(j, now);
+        Disposition::Taken
+    }
+
+    /// A write to gone blocks goes to their present place, like any other, and is then committed.
+    fn begin_gone(
+        &mut self,
+        piece: &Piece,
+        unit: UnitIndex,
+        blocks: u8,
+        deadline: Millis,
+        now: Millis,
+    ) -> Disposition {
+        if !matches!(self.mode, Mode::Open) {
+            return Disposition::Fail(Class::Io);
+        }
+        let Some(j) = self.claim(Goal::WriteGone, unit, blocks, true) else {
+            return Disposition::Wait;
+        };
+        self.adopt(j, piece, Class::Io, deadline, now);
+        let job = self.job(j);
+        job.say.copy_in = true;
+        job.have = blocks;
+        job.moving = blocks;
+        if job.entry.is_some_and(|e| e.spare.is_some()) {
+            self.place(j, now);
+        } else if self.commit.degraded() {
+            // Its new state could not be committed.
+            self.write_failed(j, Class::Io, now);
+        } else {
+            self.job(j).dest = Dev::Main;
+            self.put_pass(j, now);
+        }
+        Disposition::Taken
+    }
+
+    /// An operation has come back. `page`: what [`OpKind::ReadPage`] read.
+    pub fn answered(&mut self, id: OpId, answer: Answer, page: Option<&PageBytes>, now: Millis) {
+        self.now = now;
+        if let Answer::Failed(Class::Offline) = answer {
+            if let Some(dev) = self.device_of(id) {
+                self.vanished(dev);
+            }
+        }
+        let (source, index, count) = pump::parts_of(id);
+        match source {
+            pump::SOURCE_JOB => self.job_answered(index, id, answer, now),
+            pump::SOURCE_PROBE => self.probe_answered(index, count, answer),
+            pump::SOURCE_FLUSH => self.flush_answered(index, answer),
+            _ => self.meta_answered(index, answer, page, now),
+        }
+        self.pump(now);
+    }
+
+    fn job_answered(&mut self, j: usize, id: OpId, answer: Answer, now: Millis) {
+        let Some(op) = self.job(j).op.filter(|op| op.id == id) else { return };
+        if self.job(j).wait != Wait::Answer {
+            return;
+        }
+        self.job(j).wait = Wait::Nothing;
+        if let (OpKind::Write { .. }, Dev::Spare(_)) = (op.kind, op.dev) {
+            // Answered, well or badly: no flush that began before now covers it.
+            self.shared.count_written(op.dev);
+        }
+        if self.job(j).late {
+            return self.release(j, now);
+        }
+        self.step(j, Input::Answer(answer), now);
+    }
+
+    /// One step of a job.
+    pub(super) fn step(&mut self, j: usize, input: Input, now: Millis) {
+        match self.job(j).stage {
+            Stage::Read => self.read_step(j, input, now),
+            Stage::Try => self.try_step(j, input, now),
+            Stage::LastTry => self.last_try_step(j, input, now),
+            Stage::Gather => self.gather_step(j, input, now),
+            Stage::Put => self.put_step(j, input, now),
+            Stage::Sync => self.sync_step(j, input, now),
+            Stage::Check => self.check_step(j, input, now),
+            Stage::Commit => self.join(j, now),
+            Stage::Doubt => {}
+            Stage::Cool => self.cooled(j, now),
+        }
+    }
+
+    /// Somebody on the fast path has come back whom a grace waits for.
+    pub fn grace_tick(&mut self, now: Millis) {
+        self.now = now;
+        self.poll_graces(now);
+        self.pump(now);
+    }
+
+    /// Time has passed. `wall_s`: seconds since 2020-01-01 for the slots' timestamps.
+    pub fn tick(&mut self, now: Millis, wall_s: u32) {
+        self.now = now;
+        self.wall_s = wall_s;
+        for j in 0..self.jobs.len() {
+            let job = self.job(j);
+            if matches!(job.wait, Wait::Until(at) if now >= at) && job.goal != Goal::Free {
+                self.step(j, Input::Timer, now);
+            }
+            self.check_limit(j, now);
+        }
+        self.poll_graces(now);
+        self.commit.tick(now);
+        self.pump(now);
+    }
+
+    /// Past its limit a job begins nothing new; what it waits for decides how it ends.
+    fn check_limit(&mut self, j: usize, now: Millis) {
+        if self.job(j).goal == Goal::Free || !self.past_limit(j, now) {
+            return;
+        }
+        match (self.job(j).stage, self.job(j).wait) {
+            (Stage::Doubt | Stage::Cool, _) | (_, Wait::Outcome) => {}
+            (_, Wait::Answer) => self.end_late(j),
+            (Stage::Read, _) => self.read_ended(j, now),
+            _ => {
+                let class = self.job(j).class;
+                self.reply(j, crate::api::Done::Failed(crate::api::Reason::TimedOut));
+                self.complete(j, Outcome::Failed(class));
+                self.release(j, now);
+            }
+        }
+    }
+
+    /// The limit has passed while the device holds the job's operation: answered now, its blocks
+    /// busy until the operation returns.
+    fn end_late(&mut self, j: usize) {
+        if self.job(j).late {
+            return;
+        }
+        self.job(j).late = true;
+        let class = self.job(j).class;
+        self.reply(j, crate::api::Done::Failed(crate::api::Reason::TimedOut));
+        self.complete(j, Outcome::Failed(class));
+        if let Some(op) = self.job(j).op {
+            self.tell(Event::StillAtDevice(op.dev));
+        }
+    }
+
+    /// A device went away while in use: its cache is lost, so nothing on it is served again until
+    /// the volume is opened anew.
+    pub fn vanished(&mut self, dev: Dev) {
+        if self.health(dev).vanished {
+            return;
+        }
+        self.health(dev).vanished = true;
+        self.shared.set_down(dev);
+        self.tell(Event::Vanished(dev));
+        let now = self.now;
+        for j in 0..self.jobs.len() {
+            if let Wait::Probe(of, _) = self.job(j).wait {
+                if row(of) == row(dev) && self.job(j).goal != Goal::Free {
+                    self.step(j, Input::Probed(false), now);
+                }
+            }
+        }
+    }
+}
