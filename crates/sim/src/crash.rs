@@ -118,6 +118,9 @@ impl World {
                     }
                     self.crash(false);
                     self.counts.kills -= 1;
+                    if let Some(outage) = self.disks[1].faults.outage {
+                        self.now = self.now.max(outage.until);
+                    }
                 }
             }
         }

@@ -142,6 +142,13 @@ impl World {
             client.ask(rng)
         };
         let connection = self.rng.index(self.client.connections);
+        if self.rng.one_in(64) && !self.requests.values().any(|r| r.connection == connection) {
+            self.note(|| format!("connection {connection} is opened anew"));
+            self.flush_judge.connected(connection);
+            if let Some(session) = &mut self.session {
+                session.connected(connection);
+            }
+        }
         self.request(connection, ask).map(|_| ())
     }
 

@@ -133,7 +133,7 @@ impl World {
     fn read_error_unjust(&self, request: &Request, sector: u64, class: Class) -> Option<String> {
         let session = self.session.as_ref()?;
         let since = request.began;
-        if self.troubles.since(Trouble::Slow, since) {
+        if self.troubles.since(Trouble::Slow, since) || self.past_limit(request) {
             return None;
         }
         let size = self.config.block_sectors;
@@ -157,6 +157,11 @@ impl World {
         Some(format!("it lives on {dev:?} at {at} ({:?}), where no read had failed", run.mark))
     }
 
+    /// Whether recovery has had all the time it may take for this request.
+    fn past_limit(&self, request: &Request) -> bool {
+        request.since.is_some_and(|since| self.now >= since + u64::from(self.config.limit_ms))
+    }
+
     /// Why the block at `sector` should not be gone.
     fn gone_unjust(&self, sector: u64) -> Option<String> {
         let spare = &self.disks[1];
@@ -168,12 +173,19 @@ impl World {
 
     fn judge_write_error(&mut self, request: &Request, piece: &Piece, class: Class) -> Checked {
         let since = request.began;
+        let doubtful = self.session.as_ref().is_some_and(|session| {
+            session.metadata_trouble
+                && session.shared.resolve(piece.sector, u64::from(piece.sectors)).mark
+                    == Mark::Doubt
+        });
         let bad_spares = self.troubles.count(Trouble::SpareBad) - request.bad_spares_before;
         let just = self.troubles.excuse(Dev::Main, since)
             || self.troubles.excuse(Dev::Spare(0), since)
             || self.troubles.since(Trouble::Slow, since)
             || (class.is_suspect()
-                && (self.troubles.since(Trouble::Metadata, since)
+                && (doubtful
+                    || (self.past_limit(request) && !request.verdict)
+                    || self.troubles.since(Trouble::Metadata, since)
                     || self.troubles.since(Trouble::SpareFull, since)
                     || piece.kind == Kind::Discard
                     || bad_spares >= 3));

@@ -400,6 +400,7 @@ impl World {
                         .values()
                         .any(|part| part.piece.request == request.id && part.covers(lost.sector))
             });
+            self.note(|| format!("  {dev:?} loses {lost:?}"));
             self.oracle.lost(&lost, dev == Dev::Main || !under_way, tick);
         }
     }
