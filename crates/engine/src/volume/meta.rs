@@ -104,6 +104,15 @@ impl MetaIo {
     }
 }
 
+impl Drop for MetaIo {
+    /// Waits for its threads, unless one is still at the device.
+    fn drop(&mut self) {
+        if !self.is_out() {
+            self.lane.close();
+        }
+    }
+}
+
 fn carry_out(device: &dyn Device, job: MetaJob) -> Result<Option<Box<PageBytes>>, Class> {
     let at = |sector: u64| sector.checked_mul(SECTOR_BYTES).ok_or(Class::NotSupported);
     match job {
