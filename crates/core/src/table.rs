@@ -51,8 +51,8 @@ pub struct Entry {
 pub trait LookupGrace {
     /// Begins a grace, after what is to be reused has been made unreachable.
     fn start(&self) -> u64;
-    /// Whether every lookup that had begun before that [`start`](Self::start) has ended. Once
-    /// true for a token it is true for it and all earlier ones.
+    /// Whether every lookup that had begun before that [`start`](Self::start) has ended. A yes
+    /// holds for all earlier tokens too, and for good, even if a later call is more cautious.
     fn passed(&self, token: u64) -> bool;
 }
 
