@@ -80,7 +80,9 @@ impl Health {
     /// [`Health::next_read`].
     pub(super) fn start(&mut self, now: Millis, timeout_ms: Millis) -> Option<u32> {
         let due = self.wanted || (self.suspect && !self.vanished && now >= self.next);
-        if self.running || !due || self.vanished {
+        // A straggler of a probe that was good without it would fill a place of the new one: it
+        // has its time first, and counts as bad only after that.
+        if self.running || !due || self.vanished || self.straggles(now) {
             return None;
         }
         self.wanted = false;
@@ -96,6 +98,11 @@ impl Health {
         }
         self.deadline = now.saturating_add(timeout_ms);
         Some(self.number)
+    }
+
+    /// Whether a read of the last probe is still out within its time.
+    fn straggles(&self, now: Millis) -> bool {
+        now < self.deadline && self.out.iter().any(|out| *out)
     }
 
     /// The places of the reads to submit now, once a probe.
@@ -162,7 +169,7 @@ impl Health {
 
     /// When it has to be looked at again.
     pub(super) fn deadline(&self) -> Option<Millis> {
-        if self.running {
+        if self.running || (self.wanted && self.out.iter().any(|out| *out)) {
             Some(self.deadline)
         } else if self.suspect && !self.vanished {
             Some(self.next)

@@ -59,9 +59,12 @@ impl<M: Memory> Machine<M> {
             if action.is_some() {
                 return action;
             }
-            // Asking the commit machine for I/O may have ended changes without any.
-            let outcome = self.commit.next_outcome()?;
-            self.outcome(outcome.token, outcome.kind, now);
+            // Asking the commit machine for I/O may have ended changes, or the close, without any.
+            match self.commit.next_outcome() {
+                Some(outcome) => self.outcome(outcome.token, outcome.kind, now),
+                None if self.mode == Mode::Sealing && self.commit.closed().is_some() => {}
+                None => return None,
+            }
             self.pump(now);
         }
     }
