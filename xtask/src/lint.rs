@@ -21,8 +21,11 @@ pub fn run(root: &Path) -> bool {
         check(&run::shown(&clippy), run::succeeds(&mut clippy));
     }
     let mut doc = run::cargo(root);
-    doc.env("RUSTDOCFLAGS", "--deny warnings");
-    check("docs", run::succeeds(doc.args(["doc", "--workspace", "--no-deps", "--quiet"])));
+    doc.env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private_intra_doc_links");
+    check(
+        "docs",
+        run::succeeds(doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"])),
+    );
     if run::installed("cargo-deny") {
         check(
             "licences",

@@ -21,6 +21,8 @@ pub struct Program {
 pub const PROGRAMS: &[Program] = &[
     Program { name: "mke2fs", package: "e2fsprogs", why: "a file system on the volume" },
     Program { name: "nbdinfo", package: "libnbd-bin", why: "an NBD client of others: libnbd" },
+    Program { name: "nbdsh", package: "python3-libnbd", why: "NBD requests that break the rules" },
+    Program { name: "nbdkit", package: "nbdkit", why: "an NBD server of others" },
     Program { name: "qemu-img", package: "qemu-utils", why: "an NBD client of others: QEMU" },
 ];
 

@@ -33,7 +33,7 @@ mod table_page;
 mod types;
 
 pub use crc::crc32c;
-pub use generation::{GenerationPage, GenerationPageMut, next_generation};
+pub use generation::{GenerationPage, GenerationPageMut};
 pub use header::*;
 pub use header_mut::*;
 pub use header_rows::*;

@@ -75,7 +75,7 @@ pub fn runs(sectors: u64) -> Vec<Run> {
         for (index, kind) in
             [Kind::WriteOnly, Kind::Persistent, Kind::Healing].into_iter().enumerate()
         {
-            // A large area that cannot be read takes a real disk long; the unreadable ones are short.
+            // Reading a large bad area takes a real disk long: the unreadable ones are short.
             let longest = if kind == Kind::WriteOnly { 20 } else { 4 };
             let sector = start + index as u64 * DISTANCE + numbers.below(32);
             found.push(Run { sector, sectors: 1 + numbers.below(longest), kind });

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
+use dmremap_core::path::Route;
+use dmremap_core::pieces::BUCKET_SECTORS;
 use dmremap_core::{Answer, Class, Dev, Done, Failure, FlushCounts, Kind, Millis, Op, OpKind};
 use dmremap_format::{PAGE_BYTES, SECTOR_BYTES, UNIT_SECTORS};
 
@@ -26,11 +28,9 @@ use crate::device::{Device, zero_by_writing};
 
 use super::client::FlushWait;
 use super::lane::Lane;
-use super::logic::{Fast, Logic, Route};
+use super::logic::{Fast, Logic};
 use super::request::Part;
 
-/// Sectors of a grace bucket: no piece crosses its edge.
-const BUCKET_SECTORS: u64 = 2048;
 /// Threads a device for requests.
 const REQUEST_THREADS: usize = 16;
 /// Threads a device for the machine's operations: as many as it can have out at once.
@@ -93,6 +93,8 @@ struct Io<F: Fast> {
     ticket: F::Ticket,
     dev: Dev,
     sector: u64,
+    /// A write-zeroes may have become a write.
+    kind: Kind,
 }
 
 /// An operation of the machine with its bytes: to write, or to compare with.
@@ -144,10 +146,10 @@ impl<F: Fast, L: Logic> Context<F, L> {
 
     /// Carries a submission out, on a thread of its lane.
     fn run(&self, io: Io<F>) {
-        let Io { part, ticket, dev, sector } = io;
+        let Io { part, ticket, dev, sector, kind } = io;
         let begun = self.now();
         let result = match self.devices.get(row(dev)) {
-            Some(device) => transfer(&**device, &part, dev, sector),
+            Some(device) => transfer(&**device, &part, kind, sector),
             None => Err(Class::Offline),
         };
         if let (true, Dev::Spare(_)) = (part.request.kind.changes(), dev) {
@@ -175,17 +177,27 @@ impl<F: Fast, L: Logic> Context<F, L> {
     }
 }
 
+/// Of how many sectors a route speaks.
+fn length(route: &Route) -> u64 {
+    match *route {
+        Route::Submit { sectors, .. }
+        | Route::Machine { sectors }
+        | Route::Skip { sectors }
+        | Route::Fail { sectors, .. } => sectors,
+    }
+}
+
 /// One request part at one device.
-fn transfer(device: &dyn Device, part: &Part, dev: Dev, sector: u64) -> Result<(), Class> {
+fn transfer(device: &dyn Device, part: &Part, kind: Kind, sector: u64) -> Result<(), Class> {
     let (offset, len) = (sector * SECTOR_BYTES, u64::from(part.sectors) * SECTOR_BYTES);
-    match part.request.kind {
+    let fua = part.request.fua;
+    match kind {
         Kind::Read => part.fill(|buf| device.read_at(buf, offset)),
-        Kind::Write => part.with_bytes(|bytes| device.write_at(bytes, offset, part.request.fua)),
-        // Where there is an entry it is a write: the spare's space is never given up.
-        Kind::WriteZeroes if dev != Dev::Main => {
-            zero_by_writing(device, offset, len, part.request.fua)
+        Kind::Write if part.request.kind == Kind::WriteZeroes => {
+            zero_by_writing(device, offset, len, fua)
         }
-        Kind::WriteZeroes => device.write_zeroes(offset, len, part.request.fua),
+        Kind::Write => part.with_bytes(|bytes| device.write_at(bytes, offset, fua)),
+        Kind::WriteZeroes => device.write_zeroes(offset, len, fua),
         Kind::Discard => device.discard(offset, len),
     }
 }
@@ -234,9 +246,9 @@ impl<F: Fast, L: Logic> Driver<F, L> {
     pub(crate) fn submit(&self, mut part: Part) {
         loop {
             let in_bucket = BUCKET_SECTORS - part.sector % BUCKET_SECTORS;
-            let reach = u64::from(part.sectors).min(in_bucket) as u32;
+            let reach = u64::from(part.sectors).min(in_bucket);
             let (ticket, route) = self.context.fast.route(part.request.kind, part.sector, reach);
-            let rest = part.cut(route.sectors().clamp(1, reach));
+            let rest = part.cut(length(&route).clamp(1, reach) as u32);
             self.dispatch(part, ticket, route);
             match rest {
                 Some(rest) => part = rest,
@@ -247,8 +259,8 @@ impl<F: Fast, L: Logic> Driver<F, L> {
 
     fn dispatch(&self, part: Part, ticket: F::Ticket, route: Route) {
         match route {
-            Route::Submit { dev, sector, .. } => match self.requests.get(row(dev)) {
-                Some(lane) => lane.push(Io { part, ticket, dev, sector }),
+            Route::Submit { dev, sector, kind, .. } => match self.requests.get(row(dev)) {
+                Some(lane) => lane.push(Io { part, ticket, dev, sector, kind }),
                 None => {
                     self.context.give_back(ticket);
                     part.end(Err(Class::Offline));

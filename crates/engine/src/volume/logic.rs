@@ -4,53 +4,11 @@
 //!
 //! `binding` implements both with the core; the driver's own tests with something smaller.
 
+use dmremap_core::path::Route;
 use dmremap_core::{
-    Action, Answer, Class, Dev, Disposition, Failure, FlushCounts, Kind, Millis, OpId, Piece,
+    Action, Answer, Dev, Disposition, Failure, FlushCounts, Kind, Millis, OpId, Piece,
 };
 use dmremap_format::PageBytes;
-
-/// What to do with the first so many sectors of a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Route {
-    /// Submit them there.
-    Submit {
-        /// The device.
-        dev: Dev,
-        /// First sector on it.
-        sector: u64,
-        /// How many.
-        sectors: u32,
-    },
-    /// The machine has to look at them; they lie in one unit.
-    Machine {
-        /// How many.
-        sectors: u32,
-    },
-    /// They end well with nothing done.
-    Skip {
-        /// How many.
-        sectors: u32,
-    },
-    /// They end with this error.
-    Fail {
-        /// How many.
-        sectors: u32,
-        /// The error.
-        class: Class,
-    },
-}
-
-impl Route {
-    /// How many sectors it speaks of.
-    pub(crate) fn sectors(&self) -> u32 {
-        match *self {
-            Route::Submit { sectors, .. }
-            | Route::Machine { sectors }
-            | Route::Skip { sectors }
-            | Route::Fail { sectors, .. } => sectors,
-        }
-    }
-}
 
 /// The lock-free path.
 pub(crate) trait Fast: Send + Sync + 'static {
@@ -62,7 +20,7 @@ pub(crate) trait Fast: Send + Sync + 'static {
     /// Sectors of a block.
     fn block_sectors(&self) -> u32;
     /// Counts a piece, then resolves it and says where it goes. `sectors` lie in one bucket.
-    fn route(&self, kind: Kind, sector: u64, sectors: u32) -> (Self::Ticket, Route);
+    fn route(&self, kind: Kind, sector: u64, sectors: u64) -> (Self::Ticket, Route);
     /// Gives a ticket back; true if the machine waits for one of its bucket.
     fn end(&self, ticket: Self::Ticket) -> bool;
     /// A write or discard was answered by this spare, well or badly.
@@ -83,7 +41,6 @@ pub(crate) trait Logic: Send + 'static {
     fn grace_tick(&mut self, now: Millis);
     /// False: no place now, present it again.
     fn flush(&mut self, id: u64, answered: FlushCounts, now: Millis) -> bool;
-    fn flush_floor(&self) -> FlushCounts;
     fn close(&mut self, now: Millis);
     fn closed(&self) -> Option<bool>;
     /// How long a request may wait for recovery, in milliseconds.

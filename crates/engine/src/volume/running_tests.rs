@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::channel;
 
+use dmremap_core::path::Route;
 use dmremap_core::{
     Action, Answer, Dev, Disposition, Failure, FlushCounts, Op, OpId, OpKind, Outcome, Piece,
 };
 use dmremap_format::{PageBytes, UNIT_SECTORS};
 
-use super::super::logic::Route;
 use super::*;
 use crate::device::identity::Identity;
 use crate::device::memory::MemoryDevice;
@@ -86,23 +86,25 @@ impl Fast for Arc<Path> {
     fn block_sectors(&self) -> u32 {
         1
     }
-    fn route(&self, _kind: Kind, sector: u64, sectors: u32) -> ((), Route) {
-        assert_eq!(sector / 2048, (sector + u64::from(sectors) - 1) / 2048, "crosses a bucket");
+    fn route(&self, kind: Kind, sector: u64, sectors: u64) -> ((), Route) {
+        assert_eq!(sector / 2048, (sector + sectors - 1) / 2048, "crosses a bucket");
         *self.tickets.lock().unwrap() += 1;
         let (moved, parked) = (self.moved.lock().unwrap(), self.parked.lock().unwrap());
         let special = |unit: &u64| moved.contains_key(unit) || parked.contains(unit);
         let unit = sector / UNIT_SECTORS;
-        let in_unit = (UNIT_SECTORS - sector % UNIT_SECTORS).min(u64::from(sectors)) as u32;
+        let in_unit = (UNIT_SECTORS - sector % UNIT_SECTORS).min(sectors);
         if parked.contains(&unit) {
             return ((), Route::Machine { sectors: in_unit });
         }
         if let Some(there) = moved.get(&unit) {
             let sector = there * UNIT_SECTORS + sector % UNIT_SECTORS;
-            return ((), Route::Submit { dev: Dev::Spare(0), sector, sectors: in_unit });
+            let kind = if kind == Kind::WriteZeroes { Kind::Write } else { kind };
+            let dev = Dev::Spare(0);
+            return ((), Route::Submit { dev, sector, sectors: in_unit, kind, fast: false });
         }
-        let plain = (0..sectors).find(|n| special(&((sector + u64::from(*n)) / UNIT_SECTORS)));
+        let plain = (0..sectors).find(|n| special(&((sector + n) / UNIT_SECTORS)));
         let sectors = plain.unwrap_or(sectors);
-        ((), Route::Submit { dev: Dev::Main, sector, sectors })
+        ((), Route::Submit { dev: Dev::Main, sector, sectors, kind, fast: true })
     }
     fn end(&self, (): ()) -> bool {
         *self.tickets.lock().unwrap() -= 1;
@@ -178,9 +180,6 @@ impl Logic for Puppet {
         }
         self.flushing.push(id);
         true
-    }
-    fn flush_floor(&self) -> FlushCounts {
-        [0; 2]
     }
     fn close(&mut self, _now: Millis) {
         self.closed = Some(true);
