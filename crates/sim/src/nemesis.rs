@@ -2,6 +2,8 @@
 //! Who does the harm, inside the permitted fault model of [`crate::disk`].
 //!
 //! What it holds itself to, so that every demand of the oracle is just:
+//! * A device that is out says anything but `Medium`: what it could not read by its own word is
+//!   weak, and moved.
 //! * Outages of one device are further apart than any recovery lasts: a failure, a good probe and a
 //!   failure of one recovery never come from two outages.
 //! * One metadata copy is bad at a time; another, or a silent reset of the spare, comes only when
