@@ -16,7 +16,7 @@ use crate::command::{CommandId, Stage};
 use crate::content::{ADOPTED, Content};
 use crate::disk::Disk;
 use crate::driver::{Part, PartId, PartStage, Request, Told};
-use crate::excuse::{FlushJudge, Troubles};
+use crate::excuse::{FlushJudge, Trouble, Troubles};
 use crate::nemesis::Nemesis;
 use crate::oracle::{Oracle, Tick};
 use crate::rng::Rng;
@@ -370,11 +370,7 @@ impl World {
     /// Keeps the excuses up to date.
     fn watch(&mut self) {
         let now = self.now;
-        for (disk, trouble) in self
-            .disks
-            .iter_mut()
-            .zip([crate::excuse::Trouble::MainOut, crate::excuse::Trouble::SpareOut])
-        {
+        for (disk, trouble) in self.disks.iter_mut().zip([Trouble::MainOut, Trouble::SpareOut]) {
             if disk.faults.outage.is_some_and(|o| now >= o.until) {
                 disk.faults.outage = None;
             }
@@ -384,8 +380,31 @@ impl World {
                 self.troubles.end(trouble, self.tick);
             }
         }
+        self.watch_machine();
+        let slow = u64::from(self.config.limit_ms.min(5_000)) / 2;
+        let all = self.disks.iter().flat_map(|disk| disk.inflight().values());
+        if all.map(|i| i.sent_at).min().is_some_and(|sent| now >= sent + slow) {
+            self.troubles.begin(Trouble::Slow, self.tick);
+        } else {
+            self.troubles.end(Trouble::Slow, self.tick);
+        }
         self.oracle.oldest_read =
             self.requests.values().map(|r| r.began).min().unwrap_or(self.tick);
+    }
+
+    /// A machine that says it is degraded is believed only if metadata I/O has failed.
+    fn watch_machine(&mut self) {
+        let Some(session) = &self.session else { return };
+        let status = session.machine.status();
+        let degraded = session.metadata_trouble && status.conditions.metadata_degraded;
+        let full = status.spare_free_units == 0 || status.entries == status.max_entries;
+        for (trouble, now) in [(Trouble::Metadata, degraded), (Trouble::SpareFull, full)] {
+            if now {
+                self.troubles.begin(trouble, self.tick);
+            } else {
+                self.troubles.end(trouble, self.tick);
+            }
+        }
     }
 
     /// Tells the oracle what a disk's cache has lost.
@@ -400,6 +419,7 @@ impl World {
                         .values()
                         .any(|part| part.piece.request == request.id && part.covers(lost.sector))
             });
+            self.note(|| format!("  {dev:?} loses {lost:?}"));
             self.oracle.lost(&lost, dev == Dev::Main || !under_way, tick);
         }
     }
