@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use dmremap_core::list::{Run, Runs, Unit};
 use dmremap_core::message::Command;
+use dmremap_core::reply::nearest_spare;
 use dmremap_core::settings::Settings;
 use dmremap_core::status::Status;
 use dmremap_core::{Done as Outcome, Event, Reason};
@@ -135,6 +136,17 @@ impl Volume {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         self.running.ask(|core, _| core.status())
+    }
+
+    /// The nearest legal places for main's `sector` on the spare below and above `wanted`, an
+    /// absolute spare sector: free, and at the same place in their unit.
+    #[must_use]
+    pub fn nearest_spare(&self, sector: u64, wanted: u64) -> [Option<u64>; 2] {
+        let data = (self.info.layout.data_start(), self.info.layout.data_end());
+        let look = move |core: &mut Core| {
+            nearest_spare(sector, wanted, data, |unit| core.is_spare_unit_free(unit))
+        };
+        self.running.ask(move |core, _| look(core)).unwrap_or_default()
     }
 
     /// The settings in force; `None` once it has stopped.
