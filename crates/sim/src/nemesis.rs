@@ -289,13 +289,8 @@ impl World {
         }
         let lasts = *self.rng.pick(&[5, 50, 500, limit / 2, limit * 2]);
         let until = self.now + self.rng.range(1, lasts);
-        let class = *self.rng.pick(&[
-            Class::Io,
-            Class::Io,
-            Class::Medium,
-            Class::Transport,
-            Class::Timeout,
-        ]);
+        let classes = [Class::Io, Class::Io, Class::Target, Class::Transport, Class::Timeout];
+        let class = *self.rng.pick(&classes);
         self.nemesis.calm_until[row(dev)] = until + limit * 2;
         self.note(|| format!("harm: {dev:?} is out with {class} until {until}"));
         self.disk(dev).faults.outage = Some(Outage { class, until });
