@@ -199,6 +199,8 @@ impl World {
         if just {
             return Ok(());
         }
+        let status = self.session.as_ref().map(|s| s.machine.status());
+        self.note(|| format!("{status:?}"));
         fail(format!(
             "{:?} {} of {}+{} failed with {class}, and nothing excuses it",
             piece.kind, request.id, piece.sector, piece.sectors

@@ -273,7 +273,9 @@ impl World {
         for (id, part) in &self.parts {
             let ready = match &part.stage {
                 PartStage::Taken | PartStage::AtDevice { .. } => false,
-                PartStage::Waiting { wakes: seen, .. } => *seen != wakes,
+                PartStage::Waiting { wakes: seen, .. } => {
+                    *seen != wakes || self.limit_of(part).is_some_and(|at| at <= self.now)
+                }
                 PartStage::RetryAt(at) => self.now >= *at,
                 _ => true,
             };
@@ -306,6 +308,11 @@ impl World {
         self.steps = steps;
     }
 
+    /// When a waiting piece is presented again whatever happens.
+    fn limit_of(&self, part: &Part) -> Option<Millis> {
+        part.piece.since.map(|since| since + u64::from(self.config.limit_ms))
+    }
+
     /// The next time at which something becomes possible.
     fn next_event(&self) -> Option<Millis> {
         let mut next: Option<Millis> = None;
@@ -319,8 +326,10 @@ impl World {
             }
         }
         for part in self.parts.values() {
-            if let PartStage::RetryAt(time) = part.stage {
-                at(time);
+            match part.stage {
+                PartStage::RetryAt(time) => at(time),
+                PartStage::Waiting { .. } => self.limit_of(part).into_iter().for_each(&mut at),
+                _ => {}
             }
         }
         if let Some(time) = self.session.as_ref().and_then(|s| s.machine.next_deadline()) {
