@@ -402,7 +402,7 @@ impl World {
     }
 
     /// A machine that says it is degraded is believed only if metadata I/O has failed.
-    fn watch_machine(&mut self) {
+    pub(crate) fn watch_machine(&mut self) {
         let Some(session) = &self.session else { return };
         let status = session.machine.status();
         let degraded = session.metadata_trouble && status.conditions.metadata_degraded;
