@@ -20,7 +20,7 @@ use crate::excuse::{FlushJudge, Trouble, Troubles};
 use crate::nemesis::Nemesis;
 use crate::oracle::{Oracle, Tick};
 use crate::rng::Rng;
-use crate::session::Session;
+use crate::session::{JOBS, Session};
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -406,7 +406,9 @@ impl World {
         let Some(session) = &self.session else { return };
         let status = session.machine.status();
         let degraded = session.metadata_trouble && status.conditions.metadata_degraded;
-        let full = status.spare_free_units == 0 || status.entries == status.max_entries;
+        // Quarantined units and recoveries under way hold slots too.
+        let slots = status.entries + status.quarantined_units + JOBS as u64;
+        let full = status.spare_free_units == 0 || slots >= status.max_entries;
         for (trouble, now) in [(Trouble::Metadata, degraded), (Trouble::SpareFull, full)] {
             if now {
                 self.troubles.begin(trouble, self.tick);
