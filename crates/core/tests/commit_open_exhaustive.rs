@@ -21,7 +21,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
 use dmremap_core::commit::{OutcomeKind, PageId};
 use dmremap_format::PageIndex;
-use meta::{Change, Content, Disk, Faults, Spare, Tiny, drive, open};
+use meta::{Change, Content, Disk, Faults, Spare, Tiny, drive, open, peek};
 
 /// What a model allows.
 struct Model {
@@ -32,9 +32,9 @@ struct Model {
     faults: Vec<Faults>,
     /// The sets of pages a commit may change.
     changes: Vec<Vec<u8>>,
-    /// At a cut all copies of all pages that are not durable take all their outcomes, in every
-    /// combination; else those of one page at a time.
-    product: bool,
+    /// The pages (kinds, see `Tiny::kind`) whose copies a cut leaves in every combination of their
+    /// outcomes; the copies of all others are whole after a cut. Empty = all pages.
+    scope: &'static [u8],
 }
 
 /// For each table page: what may be served. The first is what was acknowledged or served last.
@@ -73,18 +73,20 @@ struct Search {
 }
 
 impl Search {
-    fn add(&mut self, pages: &[Tiny], allowed: &Allowed, opens: u8, commits: u8) {
+    fn add(&mut self, pages: &[Tiny], hash: u128, allowed: &Allowed, budget: (u8, u8)) {
         self.cuts += 1;
-        let hash = |seed: u64| {
-            let mut hasher = DefaultHasher::new();
-            (seed, pages, allowed, opens, commits).hash(&mut hasher);
-            hasher.finish()
-        };
-        if self.seen.insert(u128::from(hash(1)) << 64 | u128::from(hash(2))) {
+        if self.seen.insert(hash) {
             let (pages, allowed) = (pages.to_vec(), allowed.clone());
-            self.todo.push(State { pages, allowed, opens, commits });
+            self.todo.push(State { pages, allowed, opens: budget.0, commits: budget.1 });
         }
     }
+}
+
+/// The hash of all of a state but its pages.
+fn hash_rest(allowed: &Allowed, budget: (u8, u8)) -> u128 {
+    let mut hasher = DefaultHasher::new();
+    (allowed, budget).hash(&mut hasher);
+    meta::spread(hasher.finish())
 }
 
 fn explore(model: &Model) -> Result<Search, String> {
@@ -92,8 +94,12 @@ fn explore(model: &Model) -> Result<Search, String> {
     let pages: Vec<Tiny> = start.cells.iter().map(|c| c.now).collect();
     let allowed = vec![vec![[0; meta::SLOTS]]; model.tables.into()];
     let mut search = Search::default();
-    search.add(&pages, &allowed, model.opens, model.commits);
+    search.add(&pages, 0, &allowed, (model.opens, model.commits));
     while let Some(state) = search.todo.pop() {
+        if state.opens == 0 {
+            look(&state)?;
+            continue;
+        }
         for faults in &model.faults {
             session(model, &state, *faults, &mut search)?;
         }
@@ -108,6 +114,20 @@ fn explore(model: &Model) -> Result<Search, String> {
     Ok(search)
 }
 
+/// The open after the last one, of which only what it would serve is looked at: every copy in turn
+/// cannot be read.
+fn look(state: &State) -> Result<(), String> {
+    for reads in [0, 1, 2, 4, 8, 16] {
+        let what = match peek(&state.pages, reads) {
+            Ok(tables) if tables.iter().zip(&state.allowed).all(|(t, a)| a.contains(t)) => continue,
+            Ok(tables) => format!("{tables:?} is served"),
+            Err(refused) => format!("refused: {refused:?}"),
+        };
+        return Err(format!("{what}\nfrom {state:?}\nwithout copies {reads:#b}"));
+    }
+    Ok(())
+}
+
 /// One session from `state`, once for every choice of what is committed in it.
 fn session(
     model: &Model,
@@ -115,7 +135,7 @@ fn session(
     faults: Faults,
     search: &mut Search,
 ) -> Result<(), String> {
-    let rounds = if state.opens == 0 { 0 } else { u32::from(state.commits) };
+    let rounds = u32::from(state.commits);
     for choice in 0..model.changes.len().pow(rounds) {
         search.sessions += 1;
         one_session(model, state, faults, choice, search)
@@ -131,19 +151,20 @@ fn one_session(
     mut choice: usize,
     search: &mut Search,
 ) -> Result<(), String> {
-    let last = state.opens == 0;
-    let left = state.opens.saturating_sub(1);
+    let left = state.opens - 1;
     let ghost = RefCell::new((state.allowed.clone(), state.commits, search));
     let cut = |disk: &Disk, written: Option<usize>| {
-        if !last {
-            let mut ghost = ghost.borrow_mut();
-            let (allowed, commits, search) = &mut *ghost;
-            let add = |pages: &[Tiny]| search.add(pages, allowed, left, *commits);
-            if model.product {
-                disk.each_cut(written, add);
-            } else {
-                disk.each_cut_of_a_page(written, add);
-            }
+        let mut ghost = ghost.borrow_mut();
+        let (allowed, commits, search) = &mut *ghost;
+        let budget = (left, *commits);
+        let rest = hash_rest(allowed, budget);
+        let add = |pages: &[Tiny], hash: u128| {
+            search.add(pages, hash.wrapping_add(rest), allowed, budget);
+        };
+        if model.scope.is_empty() {
+            disk.each_cut(written, add);
+        } else {
+            disk.each_cut_in(model.scope, written, add);
         }
     };
     let mut on_write = |disk: &Disk, cell: usize| cut(disk, Some(cell));
@@ -161,7 +182,7 @@ fn one_session(
         *allowed = vec![*content];
     }
     cut(&spare.disk, None);
-    while !last && ghost.borrow().1 > 0 {
+    while ghost.borrow().1 > 0 {
         let pages = &model.changes[choice % model.changes.len()];
         choice /= model.changes.len();
         let place = {
@@ -238,7 +259,7 @@ fn one_page_cuts_only() {
         commits: 2,
         faults: vec![none()],
         changes: vec![vec![0]],
-        product: true,
+        scope: &[],
     });
 }
 
@@ -251,7 +272,7 @@ fn one_page_two_opens() {
         commits: 2,
         faults: one_copy(),
         changes: vec![vec![0]],
-        product: true,
+        scope: &[],
     });
 }
 
@@ -270,6 +291,24 @@ fn one_page_three_opens() {
         commits: 2,
         faults: one_dead_copy(),
         changes: vec![vec![0]],
-        product: false,
+        scope: &[2, 3],
     });
+}
+
+#[test]
+fn zz_measure() {
+    for (opens, commits, scope, faults) in [(3u8, 2u8, &[][..], one_dead_copy())] {
+        let t = std::time::Instant::now();
+        println!("{opens} {commits} {scope:?} {}", faults.len());
+        check(&Model {
+            name: "m",
+            tables: 1,
+            opens,
+            commits,
+            faults,
+            changes: vec![vec![0]],
+            scope,
+        });
+        println!("{:?}", t.elapsed());
+    }
 }

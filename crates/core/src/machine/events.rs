@@ -18,7 +18,8 @@ impl<M: Memory> Machine<M> {
     /// A piece that was submitted has failed. Its counter was given back before.
     pub fn failed(&mut self, piece: &Piece, failure: &Failure, now: Millis) -> Disposition {
         self.now = now;
-        if piece.since.is_none() {
+        // Presented again after a wait it is not another error.
+        if piece.since.is_none_or(|since| since == now) {
             self.count(piece.kind, failure.class);
         }
         let disposition = self.judge_failed(piece, failure, now);

@@ -58,6 +58,11 @@ fn kind(page: PageId) -> u8 {
 }
 
 impl Tiny {
+    /// This page's share in the hash of a disk that has it at cell `at`.
+    fn hash_at(&self, at: usize) -> u128 {
+        spread(self.digest() ^ u64::from(self.copy) << 56 ^ (at as u64) << 8)
+    }
+
     fn stamp(&self) -> Stamp {
         Stamp { generation: self.generation.into(), sequence: self.sequence.into() }
     }
@@ -232,54 +237,74 @@ impl Disk {
 
     /// Every disk that a power cut now can leave; if `written` is a cell that was written a moment
     /// ago, only those in which it is no longer what it was.
-    pub fn each_cut(&self, written: Option<usize>, mut visit: impl FnMut(&[Tiny])) {
+    pub fn each_cut(&self, written: Option<usize>, mut visit: impl FnMut(&[Tiny], u128)) {
         let mut pages: Vec<Tiny> = self.cells.iter().map(|c| c.now).collect();
-        self.product(0..self.cells.len(), written, &mut pages, &mut visit);
+        let hash = hash_of(&pages);
+        self.product(0, written, &mut pages, hash, &mut visit);
     }
 
-    /// The same, but only the five copies of one page take all their outcomes at a time, those of
-    /// all others the old, the newest or the torn one together.
-    pub fn each_cut_of_a_page(&self, written: Option<usize>, mut visit: impl FnMut(&[Tiny])) {
+    /// The same for the pages of `scope` (kinds of page, see [`Tiny::kind`]); all others are made
+    /// whole: five copies of the highest stamp that is durable on one.
+    pub fn each_cut_in(
+        &self,
+        scope: &[u8],
+        written: Option<usize>,
+        visit: impl FnMut(&[Tiny], u128),
+    ) {
+        let inside = |at: usize| scope.contains(&(at as u8 / 5 + 1));
+        if written.is_some_and(|w| !inside(w)) {
+            return;
+        }
+        let mut disk = self.clone();
         for page in 0..self.cells.len() / 5 {
-            if written.is_some_and(|w| w / 5 != page) {
-                continue;
-            }
-            let mut seen = Vec::new();
-            for choice in 0..3 {
-                let other = |c: &Cell| match choice {
-                    0 => c.now,
-                    1 => c.maybe.iter().copied().filter(|p| *p != TORN).last().unwrap_or(c.now),
-                    _ => c.maybe.iter().copied().find(|p| *p == TORN).unwrap_or(c.now),
-                };
-                let mut pages: Vec<Tiny> = self.cells.iter().map(other).collect();
-                for at in page * 5..page * 5 + 5 {
-                    pages[at] = self.cells[at].now;
-                }
-                if !seen.contains(&pages) {
-                    seen.push(pages.clone());
-                    self.product(page * 5..page * 5 + 5, written, &mut pages, &mut visit);
+            if !inside(page * 5) {
+                let copies = &self.cells[page * 5..page * 5 + 5];
+                let best = copies.iter().map(|c| c.now).max_by_key(|p| p.stamp());
+                for (copy, cell) in disk.cells[page * 5..].iter_mut().take(5).enumerate() {
+                    *cell = Cell::new(Tiny { copy: copy as u8, ..best.expect("five copies") });
                 }
             }
         }
+        disk.each_cut(written, visit);
     }
 
     fn product(
         &self,
-        mut range: Range<usize>,
+        from: usize,
         written: Option<usize>,
         pages: &mut [Tiny],
-        visit: &mut impl FnMut(&[Tiny]),
+        hash: u128,
+        visit: &mut impl FnMut(&[Tiny], u128),
     ) {
-        let Some(at) = range.find(|i| !self.cells[*i].maybe.is_empty()) else {
-            visit(pages);
+        let Some(at) = (from..self.cells.len()).find(|i| !self.cells[*i].maybe.is_empty()) else {
+            visit(pages, hash);
             return;
         };
+        let now = self.cells[at].now;
+        let rest = hash.wrapping_sub(now.hash_at(at));
         for page in self.cells[at].outcomes().skip(usize::from(written == Some(at))) {
             pages[at] = page;
-            self.product(range.clone(), written, pages, visit);
+            let hash = rest.wrapping_add(page.hash_at(at));
+            self.product(at + 1, written, pages, hash, visit);
         }
-        pages[at] = self.cells[at].now;
+        pages[at] = now;
     }
+}
+
+/// A hash that changes by one cell's share when the cell does.
+pub fn hash_of(pages: &[Tiny]) -> u128 {
+    pages.iter().enumerate().fold(0, |sum, (at, page)| sum.wrapping_add(page.hash_at(at)))
+}
+
+/// Spreads a number over 128 bits (two rounds of splitmix64, differently seeded).
+pub fn spread(n: u64) -> u128 {
+    let mix = |mut z: u64| {
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    };
+    let high = mix(n.wrapping_add(0x9E37_79B9_7F4A_7C15));
+    u128::from(high) << 64 | u128::from(mix(n ^ high.rotate_left(17)))
 }
 
 /// What is wrong with the spare for one session.
@@ -339,6 +364,31 @@ pub struct Served {
     pub commit: Commit<TinyStore>,
     pub tables: Vec<Content>,
     pub writable: bool,
+}
+
+/// What an open would serve; nothing is written.
+pub fn peek(pages: &[Tiny], reads: u8) -> Result<Vec<Content>, Refused> {
+    let tables = pages.len() / 5 - 2;
+    let mut open = Open::<TinyStore>::new(cache(2), 1000, false);
+    let mut served = Vec::new();
+    loop {
+        match open.step(0) {
+            OpenStep::Io(io) => {
+                let IoKind::Read { page, copy } = io.kind else { panic!("a write in pass 1") };
+                let image = &pages[Disk::index(page, copy)];
+                let bad = reads >> copy.0 & 1 != 0;
+                open.io_done(io.id, if bad { Err(Class::Medium) } else { Ok(Some(image)) });
+            }
+            OpenStep::Loaded(PageId::Table(_)) => {
+                served.push(open.image().expect("image").content);
+                open.accept();
+            }
+            OpenStep::Loaded(_) => open.accept_header(vec![PageState::default(); tables + 1]),
+            OpenStep::Judged(_) => return Ok(served),
+            OpenStep::Refused(reason) => return Err(reason),
+            step => panic!("{step:?} in pass 1"),
+        }
+    }
 }
 
 /// Opens as session `session`.
