@@ -53,7 +53,7 @@ pub struct Profile {
 impl Profile {
     /// Bad sectors and crashes, nothing else.
     pub const BAD_SECTORS: Profile = Profile {
-        every_ms: 20,
+        every_ms: 60,
         bad_main: 30,
         bad_spare: 0,
         cure: 10,
@@ -77,7 +77,7 @@ impl Profile {
         let (reset, flush, copy) = (some(3, 3), some(3, 4), some(3, 3));
         let (slow_one_in, lying_one_in) = (some(6, 400), some(5, 6));
         Profile {
-            every_ms: *rng.pick(&[8, 20, 60]),
+            every_ms: *rng.pick(&[20, 80, 300]),
             bad_main: rng.range(4, 30),
             bad_spare,
             cure: rng.range(2, 12),
