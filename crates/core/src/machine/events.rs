@@ -184,8 +184,8 @@ impl<M: Memory> Machine<M> {
         }
     }
 
-    /// A write to blocks that are pending: straight to the spare from main; on the spare it is
-    /// tried in place first.
+    /// A write to blocks that are pending: straight to the spare from main; on the spare, and
+    /// while nothing may be moved, it is tried in place first.
     fn begin_pending(
         &mut self,
         piece: &Piece,
@@ -202,7 +202,8 @@ impl<M: Memory> Machine<M> {
             return Disposition::Wait;
         };
         self.adopt(j, piece, Class::Medium, deadline, now);
-        if place == Place::Main && self.settings.auto_remap() {
+        let suspect = self.health.iter().any(|h| h.suspect);
+        if place == Place::Main && self.settings.auto_remap() && !suspect {
             self.write_begin(j, Dev::Main, true, now);
             return Disposition::Taken;
         }
@@ -237,9 +238,9 @@ impl<M: Memory> Machine<M> {
         job.moving = blocks;
         if job.entry.is_some_and(|e| e.spare.is_some()) {
             self.place(j, now);
-        } else if self.commit.degraded() {
+        } else if let Some(reason) = self.cannot_move() {
             // Its new state could not be committed.
-            self.write_failed(j, Class::Io, now);
+            self.not_movable(j, reason, now);
         } else {
             self.job(j).dest = Dev::Main;
             self.put_pass(j, now);
