@@ -11,7 +11,7 @@ use crate::broken::{Broken, is};
 use crate::resolve::{Mark, Place, Run};
 
 use super::job::{Goal, Stage, Trial, Wait};
-use super::probe::{HEAL_INTERVAL_MS, row};
+use super::probe::HEAL_INTERVAL_MS;
 use super::{Input, Machine, Memory, Mode, pump};
 
 impl<M: Memory> Machine<M> {
@@ -43,7 +43,7 @@ impl<M: Memory> Machine<M> {
     fn judge_failed(&mut self, piece: &Piece, failure: &Failure, now: Millis) -> Disposition {
         let class = failure.class;
         if class == Class::Offline {
-            self.vanished(failure.dev);
+            self.went_away(failure.dev);
         }
         let read = piece.kind == Kind::Read;
         let passes = !class.is_suspect()
@@ -168,6 +168,10 @@ impl<M: Memory> Machine<M> {
         let Some((unit, blocks)) = self.geometry().in_one_unit(piece.sector, piece.sectors) else {
             return Disposition::Split;
         };
+        let on_spare = matches!(run.place, Place::Spare { .. });
+        if self.shared.is_down(if on_spare { Dev::Spare(0) } else { Dev::Main }) {
+            return Disposition::Fail(Class::Offline);
+        }
         match (run.mark, run.place, piece.kind) {
             (Mark::Busy, ..) => Disposition::Wait,
             (Mark::Doubt, ..) => Disposition::Fail(Class::Io),
@@ -253,9 +257,19 @@ impl<M: Memory> Machine<M> {
         self.now = now;
         if let Answer::Failed(Class::Offline) = answer {
             if let Some(dev) = self.device_of(id) {
-                self.vanished(dev);
+                self.went_away(dev);
             }
         }
+        self.take_answer(id, answer, page, now);
+    }
+
+    pub(super) fn take_answer(
+        &mut self,
+        id: OpId,
+        answer: Answer,
+        page: Option<&PageBytes>,
+        now: Millis,
+    ) {
         let (source, index, count) = pump::parts_of(id);
         match source {
             pump::SOURCE_JOB => self.job_answered(index, id, answer, now),
@@ -355,21 +369,23 @@ impl<M: Memory> Machine<M> {
     }
 
     /// A device went away while in use: its cache is lost, so nothing on it is served again until
-    /// the volume is opened anew.
+    /// the volume is opened anew. Nothing more is sent to it.
     pub fn vanished(&mut self, dev: Dev) {
+        self.went_away(dev);
+        self.pump(self.now);
+    }
+
+    /// The same within a call that ends with a pump.
+    fn went_away(&mut self, dev: Dev) {
         if self.health(dev).vanished {
             return;
         }
         self.health(dev).vanished = true;
         self.shared.set_down(dev);
         self.tell(Event::Vanished(dev));
-        let now = self.now;
-        for j in 0..self.jobs.len() {
-            if let Wait::Probe(of, _) = self.job(j).wait {
-                if row(of) == row(dev) && self.job(j).goal != Goal::Free {
-                    self.step(j, Input::Probed(false), now);
-                }
-            }
+        let running = self.health(dev).number;
+        for number in [None, Some(running)] {
+            self.probed(dev, number, false, self.now);
         }
     }
 }

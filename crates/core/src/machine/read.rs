@@ -237,6 +237,9 @@ impl<M: Memory> Machine<M> {
             self.job(j).wait = Wait::Nothing;
             return self.step(j, Input::Probed(true), now);
         }
+        if self.shared.is_down(dev) {
+            return self.step(j, Input::Probed(false), now);
+        }
         let health = self.health(dev);
         if is(Broken::ProbeBeforeFailure) && health.last_good {
             return self.step(j, Input::Probed(true), now);
