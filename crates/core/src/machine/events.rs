@@ -64,7 +64,7 @@ impl<M: Memory> Machine<M> {
         let run = self.shared.resolve(piece.sector, u64::from(piece.sectors));
         if !is(Broken::EvidenceNotResolvedAnew) {
             if run.mark == Mark::Busy {
-                return Disposition::Wait;
+                return self.wait_until(deadline);
             }
             if !self.same_place(&run, piece, failure) {
                 return Disposition::Again;
@@ -76,21 +76,21 @@ impl<M: Memory> Machine<M> {
             }
             return Disposition::RetryAt(now.saturating_add(HEAL_INTERVAL_MS).min(deadline));
         }
+        if read && u64::from(failure.took_ms).saturating_mul(2) >= limit {
+            return Disposition::Fail(class);
+        }
         let geometry = self.geometry();
         let Some((unit, blocks)) = geometry.in_one_unit(piece.sector, piece.sectors) else {
             return Disposition::Split;
         };
         if read {
-            if u64::from(failure.took_ms).saturating_mul(2) >= limit {
-                return Disposition::Fail(class);
-            }
             return self.begin_read(piece, unit, blocks, class, deadline, now);
         }
         if !self.settings.auto_remap() {
             return Disposition::Fail(class);
         }
         let Some(j) = self.claim(Goal::Write, unit, blocks, true) else {
-            return Disposition::Wait;
+            return self.wait_until(deadline);
         };
         self.adopt(j, piece, class, deadline, now);
         // From half of the limit on, one verdict in this request is enough for all of it.
@@ -110,7 +110,7 @@ impl<M: Memory> Machine<M> {
         now: Millis,
     ) -> Disposition {
         let Some(j) = self.claim(Goal::Read, unit, blocks, false) else {
-            return Disposition::Wait;
+            return self.wait_until(deadline);
         };
         self.adopt(j, piece, class, deadline, now);
         self.job(j).medium = class == Class::Medium;
@@ -126,16 +126,10 @@ impl<M: Memory> Machine<M> {
         job.deadline = deadline;
     }
 
-    /// Whether the whole piece still lives where it failed, unmarked or pending.
+    /// Whether the whole piece still lives where it failed, unmarked: what is pending by now has
+    /// a way of its own.
     fn same_place(&self, run: &Run, piece: &Piece, failure: &Failure) -> bool {
-        if run.sectors < u64::from(piece.sectors) {
-            return false;
-        }
-        if matches!(run.mark, Mark::Doubt | Mark::Busy) {
-            return false;
-        }
-        if run.mark == Mark::Pending && piece.kind.changes() && failure.dev == Dev::Main {
-            // It goes straight to the spare by now.
+        if run.sectors < u64::from(piece.sectors) || run.mark != Mark::None {
             return false;
         }
         match run.place {
@@ -173,13 +167,13 @@ impl<M: Memory> Machine<M> {
             return Disposition::Fail(Class::Offline);
         }
         match (run.mark, run.place, piece.kind) {
-            (Mark::Busy, ..) => Disposition::Wait,
+            (Mark::Busy, ..) => self.wait_until(deadline),
             (Mark::Doubt, ..) => Disposition::Fail(Class::Io),
             (_, Place::Gone, Kind::Read) => Disposition::Fail(Class::Medium),
             (_, _, Kind::Discard) => Disposition::Again,
             (_, Place::Gone, _) => self.begin_gone(piece, unit, blocks, deadline, now),
             (Mark::Pending, _, Kind::Read) => {
-                self.begin_read(piece, unit, blocks, Class::Io, deadline, now)
+                self.begin_read(piece, unit, blocks, Class::Medium, deadline, now)
             }
             (Mark::Pending, place, _) => {
                 self.begin_pending(piece, place, unit, blocks, deadline, now)
@@ -203,7 +197,7 @@ impl<M: Memory> Machine<M> {
             return Disposition::Fail(Class::Io);
         }
         let Some(j) = self.claim(Goal::Write, unit, blocks, true) else {
-            return Disposition::Wait;
+            return self.wait_until(deadline);
         };
         self.adopt(j, piece, Class::Medium, deadline, now);
         let suspect = self.health.iter().any(|h| h.suspect);
@@ -233,7 +227,7 @@ impl<M: Memory> Machine<M> {
             return Disposition::Fail(Class::Io);
         }
         let Some(j) = self.claim(Goal::WriteGone, unit, blocks, true) else {
-            return Disposition::Wait;
+            return self.wait_until(deadline);
         };
         self.adopt(j, piece, Class::Io, deadline, now);
         let job = self.job(j);
@@ -330,6 +324,10 @@ impl<M: Memory> Machine<M> {
             }
             self.check_limit(j, now);
         }
+        if self.waiting_until.is_some_and(|at| now >= at) {
+            self.waiting_until = None;
+            self.woke(now);
+        }
         self.poll_graces(now);
         self.commit.tick(now);
         self.pump(now);
@@ -359,10 +357,17 @@ impl<M: Memory> Machine<M> {
         if self.job(j).late {
             return;
         }
-        self.job(j).late = true;
-        let class = self.job(j).class;
+        let job = self.job(j);
+        job.late = true;
+        let (class, unread, missing) = (job.class, job.unread, job.own & !job.have);
+        let reading = job.stage == Stage::Read;
         self.reply(j, crate::api::Done::Failed(crate::api::Reason::TimedOut));
-        self.complete(j, Outcome::Failed(class));
+        if reading {
+            self.mark_pending(j, unread);
+            self.complete(j, Outcome::Unreadable(missing));
+        } else {
+            self.complete(j, Outcome::Failed(class));
+        }
         if let Some(op) = self.job(j).op {
             self.tell(Event::StillAtDevice(op.dev));
         }

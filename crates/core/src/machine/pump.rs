@@ -415,6 +415,9 @@ impl<M: Memory> Machine<M> {
                 at(job.deadline);
             }
         }
+        if let Some(time) = self.waiting_until {
+            at(time);
+        }
         for health in &self.health {
             if let Some(time) = health.deadline() {
                 at(time);

@@ -182,7 +182,9 @@ impl<M: Memory> Machine<M> {
                 }
                 self.put_pass(j, now);
             }
-            Goal::Free | Goal::Write | Goal::WriteGone | Goal::Add => self.release(j, now),
+            // The limit has come before the grace.
+            Goal::Add => self.fail_message(j, Reason::TimedOut, now),
+            Goal::Free | Goal::Write | Goal::WriteGone => self.release(j, now),
         }
     }
 
