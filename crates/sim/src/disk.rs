@@ -254,6 +254,7 @@ impl Disk {
                 None => {
                     self.land_as_told(at, content, by);
                     self.faults.written(at);
+                    self.failed_reads.remove(&at);
                 }
                 Some(_) if rng.one_in(3) => self.land(at, content, by),
                 Some(_) if rng.one_in(3) => self.late.push((at, content)),
@@ -284,7 +285,6 @@ impl Disk {
 
     fn land(&mut self, sector: u64, content: Content, (by, origin): (CommandId, Origin)) {
         let place = self.faults.place(sector);
-        self.failed_reads.remove(&sector);
         self.cache.entry(place).or_default().push(Cached { content, by, origin, answered: None });
     }
 
@@ -298,6 +298,12 @@ impl Disk {
                 self.land_stray(at, content);
             }
         }
+    }
+
+    /// Whether it fails as a whole.
+    #[must_use]
+    pub fn is_out(&self, now: Millis) -> bool {
+        self.whole_device_error(now).is_some()
     }
 
     /// Whether a command on these sectors is bound to fail, or a read of them has.

@@ -16,6 +16,7 @@
 use dmremap_core::{Class, Dev};
 
 use crate::oracle::Tick;
+use crate::session::CONNECTIONS;
 
 /// A condition of the world that excuses errors while it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl Troubles {
 #[derive(Clone, Debug, Default)]
 pub struct FlushJudge {
     failures: u64,
-    told: Vec<u64>,
+    told: [u64; CONNECTIONS],
     highest_told: u64,
 }
 
@@ -117,23 +118,14 @@ impl FlushJudge {
         self.failures += 1;
     }
 
-    fn told(&mut self, connection: usize) -> &mut u64 {
-        let highest = self.highest_told;
-        while self.told.len() <= connection {
-            self.told.push(highest);
-        }
-        &mut self.told[connection]
-    }
-
-    /// A connection is opened: it starts with what anybody was told.
+    /// A client connects: it starts with what anybody was told.
     pub fn connected(&mut self, connection: usize) {
-        let highest = self.highest_told;
-        *self.told(connection) = highest;
+        self.told[connection] = self.highest_told;
     }
 
     /// A flush arrives: what had failed by now, and what its connection was told of that.
-    pub fn arrived(&mut self, connection: usize) -> (u64, u64) {
-        (self.failures, *self.told(connection))
+    pub fn arrived(&self, connection: usize) -> (u64, u64) {
+        (self.failures, self.told[connection])
     }
 
     /// A flush of `connection` was answered. `arrived` is what [`FlushJudge::arrived`] said.
@@ -149,7 +141,7 @@ impl FlushJudge {
     ) -> Result<(), &'static str> {
         let failures = self.failures;
         let (before, told_before) = arrived;
-        let told = self.told(connection);
+        let told = &mut self.told[connection];
         let just = failures > before || before > told_before;
         match outcome {
             Ok(()) if failures > before => Err("a flush succeeded while a device's flush failed"),

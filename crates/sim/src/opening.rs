@@ -16,7 +16,6 @@ use dmremap_format::{
 
 use crate::command::{Command, CommandId, Ending, Origin, Stage};
 use crate::content::{Content, PAGE_SECTORS, page_bytes, page_contents};
-use crate::excuse::Trouble;
 use crate::world::{Checked, Failure, World, fail};
 
 /// The machines' memory: whole pages.
@@ -333,6 +332,6 @@ impl World {
             self.flush_judge.failed();
             return true;
         }
-        ending.is_err() && self.troubles.now(Trouble::SpareOut)
+        ending.is_err() && self.disks[1].is_out(self.now)
     }
 }

@@ -260,24 +260,18 @@ impl Oracle {
         let Some(state) = cell.iter().filter(|w| alive(w)).map(|w| w.state).next_back() else {
             return;
         };
-        if state == State::Open {
-            if !(excused || lost.origin == Origin::Client) {
-                return;
-            }
-            self.last_loss = now;
-            for w in cell.iter_mut().filter(|w| alive(w)) {
-                w.lost = true;
-            }
+        if state == State::Open && !(excused || lost.origin == Origin::Client) {
             return;
         }
         self.last_loss = now;
         for w in cell.iter_mut() {
-            if !w.cut_dead {
-                w.dead_from = NEVER;
-            }
+            w.lost |= w.state == State::Open && alive(w);
             if w.state == State::Good && !w.durable {
                 w.state = State::Failed;
             }
+        }
+        for w in cell.iter_mut().filter(|w| !w.cut_dead) {
+            w.dead_from = NEVER;
         }
     }
 

@@ -19,6 +19,9 @@ pub const JOBS: usize = 8;
 /// Clients' flushes at one time: more than connections times depth.
 pub const FLUSHES: usize = 32;
 
+/// Connections a client may have.
+pub const CONNECTIONS: usize = 4;
+
 /// Words of the logic's memory.
 pub type Words = Box<[AtomicU64]>;
 
@@ -49,7 +52,7 @@ pub struct Session {
     pub layout: Layout,
     /// Unit buffers, eight sectors each.
     pub buffers: Vec<Vec<Content>>,
-    told: Vec<Option<FlushCounts>>,
+    told: [FlushCounts; CONNECTIONS],
     /// Failed reads of probes since the device was last known to be well.
     pub bad_probes: [u32; 2],
     /// Metadata I/O has failed in this session.
@@ -64,10 +67,10 @@ impl Session {
     pub fn new(shared: Rc<Shared<Words>>, machine: Machine<Ram>, layout: Layout) -> Session {
         Session {
             shared,
-            machine,
             layout,
             buffers: vec![vec![Content::Blank; 8]; JOBS],
-            told: Vec::new(),
+            told: [machine.flush_floor(); CONNECTIONS],
+            machine,
             bad_probes: [0; 2],
             metadata_trouble: false,
             bad_spare_sectors: BTreeSet::new(),
@@ -80,19 +83,20 @@ impl Session {
         (request % QUEUES as u64) as usize
     }
 
-    /// The failures a connection was told of; a new one begins with what anybody was told.
-    pub fn told(&mut self, connection: usize) -> FlushCounts {
-        if self.told.len() <= connection {
-            self.told.resize(connection + 1, None);
-        }
-        let floor = self.machine.flush_floor();
-        *self.told[connection].get_or_insert(floor)
+    /// A client connects: it begins with the failures anybody was told of.
+    pub fn connected(&mut self, connection: usize) {
+        self.told[connection] = self.machine.flush_floor();
+    }
+
+    /// The failures a connection was told of.
+    #[must_use]
+    pub fn told(&self, connection: usize) -> FlushCounts {
+        self.told[connection]
     }
 
     /// An error was answered to a connection.
     pub fn set_told(&mut self, connection: usize, failures: FlushCounts) {
-        self.told(connection);
-        self.told[connection] = Some(failures);
+        self.told[connection] = failures;
     }
 
     /// Puts contents into a unit buffer.

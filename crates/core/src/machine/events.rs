@@ -10,7 +10,7 @@ use crate::api::{
 use crate::broken::{Broken, is};
 use crate::resolve::{Mark, Place, Run};
 
-use super::job::{Goal, Stage, Trial, Wait};
+use super::job::{Goal, Stage, Trial, Wait, run_mask};
 use super::probe::{HEAL_INTERVAL_MS, row};
 use super::{Input, Machine, Memory, Mode, pump};
 
@@ -18,7 +18,8 @@ impl<M: Memory> Machine<M> {
     /// A piece that was submitted has failed. Its counter was given back before.
     pub fn failed(&mut self, piece: &Piece, failure: &Failure, now: Millis) -> Disposition {
         self.now = now;
-        if piece.since.is_none() {
+        // Presented again after a wait it is not another error.
+        if piece.since.is_none_or(|since| since == now) {
             self.count(piece.kind, failure.class);
         }
         let disposition = self.judge_failed(piece, failure, now);
@@ -276,6 +277,16 @@ impl<M: Memory> Machine<M> {
             self.shared.count_written(op.dev);
         }
         if self.job(j).late {
+            let job = *self.job(j);
+            let blocks = match job.stage {
+                Stage::Try => job.own,
+                Stage::LastTry => run_mask(job.cursor, 1),
+                _ => 0,
+            };
+            if answer == Answer::Good {
+                // Late or not, it was written in place: a mark would hide what can be read.
+                self.shared.pending.drop_marks(job.unit, blocks);
+            }
             return self.release(j, now);
         }
         self.step(j, Input::Answer(answer), now);

@@ -142,6 +142,7 @@ impl<M: Memory> Machine<M> {
         }
         let job = self.job(j);
         job.leaving = Some(unit);
+        job.dest = Dev::Spare(0);
         job.stage = Stage::Gather;
         if let Some(entry) = job.entry {
             job.slot = Some(entry.slot);

@@ -97,6 +97,14 @@ impl<T: Send + 'static> Lane<T> {
     }
 }
 
+impl<T> Drop for Lane<T> {
+    /// The threads end once the queue is empty, whenever that is: nobody waits for them.
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_all();
+    }
+}
+
 impl<T> Queue<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

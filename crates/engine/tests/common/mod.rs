@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
+use dmremap_core::settings::{Key, Setting};
 use dmremap_core::{Class, Event, Kind};
 use dmremap_engine::{
     BadRun, Device, Faulty, FormatOptions, MemoryDevice, Mode, Request, Volume, VolumeError,
@@ -94,9 +95,10 @@ impl Bench {
     }
 }
 
-/// A device in memory proves nothing of itself.
+/// A device in memory proves nothing of itself; and these disks need no time to come to.
 pub fn accept() -> VolumeOptions {
-    VolumeOptions { accept_main: true, ..VolumeOptions::default() }
+    let settings = Setting::new(Key::RetryBackoff, 1).into_iter().collect();
+    VolumeOptions { accept_main: true, settings, ..VolumeOptions::default() }
 }
 
 fn map(runs: &[(u64, u64, &str)]) -> String {
