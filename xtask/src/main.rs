@@ -1,4 +1,68 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! See `docs/ARCHITECTURE.md`.
+//! The project's chores, each one command: `cargo xtask test`, `lint`, `ci`, `tidy`, `sim`.
+//!
+//! `test` runs every test there is, in the stages of [`stages`], and ends with one line of sums.
+//! `lint` is everything that needs no running of tests, `ci` is `lint` and then `test`.
 
-fn main() {}
+mod counts;
+mod lex;
+mod licences;
+mod lint;
+mod packages;
+mod run;
+mod stages;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test [--no-install] [FILTER]  run every test (with FILTER: those whose name contains it)
+  lint                          formatting, clippy for every feature set, tidy, docs, licences
+  ci [--no-install]             lint, then test
+  tidy                          the style rules alone
+  sim SEED...                   run these seeds of the simulator and print what happens
+";
+
+/// The root of the repository: the folder above this package.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let root = root();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("", &args[..]),
+    };
+    let good = match command {
+        "test" => match test::Options::parse(rest) {
+            Ok(options) => test::run(&root, &options),
+            Err(message) => return usage(&message),
+        },
+        "ci" => match test::Options::parse(rest) {
+            Ok(options) => lint::run(&root) && test::run(&root, &options),
+            Err(message) => return usage(&message),
+        },
+        "lint" => lint::run(&root),
+        "tidy" => tidy::run(&root),
+        "sim" => stages::simulate(&root, rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            true
+        }
+        "" => return usage("which command?"),
+        other => return usage(&format!("there is no command \"{other}\"")),
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn usage(message: &str) -> ExitCode {
+    eprint!("xtask: {message}\n{USAGE}");
+    ExitCode::from(2)
+}

@@ -157,9 +157,9 @@ impl<W: Deref<Target = [AtomicU64]>> Allocator<W> {
     /// Units that can be handed out now.
     pub fn free_units(&self) -> u64 {
         self.span
+            .saturating_add(self.both)
             .saturating_sub(self.used)
             .saturating_sub(self.quarantined)
-            .saturating_add(self.both)
     }
 
     /// Units in use.

@@ -200,7 +200,7 @@ ping: is it there
 status: the status line
 list [FROM [COUNT]]: runs of moved, gone and pending blocks from main sector FROM
 remap SECTOR [SPARE_SECTOR]: move the unit that holds SECTOR, with what can be read of it
-add MAIN_SECTOR SPARE_SECTOR: what lies on that free spare sector IS the block now, nothing is copied
+add MAIN_SECTOR SPARE_SECTOR: what lies on that free spare sector IS the block, nothing is copied
 unremap SECTOR: bring the unit that holds SECTOR home
 verify SECTOR: read the unit that holds SECTOR where it lives
 clear [force]: bring every unit home; force: what cannot go home is gone

@@ -6,9 +6,10 @@
 //! before it. A queue that is between lookups holds nothing up, however long it is parked, and a
 //! lookup that begins later never does.
 //!
-//! Why it holds: the writer unlinks, then has a full fence, then reads the words; a lookup writes
-//! its word, then has a full fence, then follows links. Of the two fences one is first. If it is
-//! the lookup's, the writer sees its word; if it is the writer's, the lookup sees the link gone.
+//! Why it holds: the writer unlinks, then (when the grace begins) has a full fence, then reads the
+//! words; a lookup writes its word, then has a full fence, then follows links. Of the two fences
+//! one is first. If it is the lookup's, the writer sees its word; if it is the writer's, the lookup
+//! sees the link gone.
 
 use core::ops::Deref;
 
@@ -87,7 +88,6 @@ impl<W: Deref<Target = [AtomicU64]>> LookupGrace for Readers<W> {
     }
 
     fn passed(&self, token: u64) -> bool {
-        fence(Ordering::SeqCst);
         let queues = self.words.iter().step_by(SPACING).skip(1).take(self.queues);
         queues.map(|word| word.load(Ordering::Acquire)).all(|word| word == 0 || word >> 1 >= token)
     }

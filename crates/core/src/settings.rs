@@ -267,7 +267,7 @@ impl Settings {
     /// Reads a snapshot from a header. The second number says how many words were not understood;
     /// what they would have set has its default.
     #[must_use]
-    pub fn from_snapshot(snapshot: &[u8; SNAPSHOT_BYTES]) -> (Settings, usize) {
+    pub fn from_snapshot(snapshot: &[u8]) -> (Settings, usize) {
         let mut settings = Settings::default();
         let mut unknown: usize = 0;
         let text = snapshot.split(|&b| b == 0).next().unwrap_or_default();
@@ -286,14 +286,16 @@ impl Settings {
     }
 
     /// Writes the snapshot for a header: every key, also those at their default, so that what a
-    /// volume was created with stays when a later version has other defaults.
-    pub fn to_snapshot(&self, snapshot: &mut [u8; SNAPSHOT_BYTES]) {
+    /// volume was created with stays when a later version has other defaults. The answer is how
+    /// many bytes it has; the rest is zero.
+    pub fn to_snapshot(&self, snapshot: &mut [u8; SNAPSHOT_BYTES]) -> usize {
         snapshot.fill(0);
         let mut text = Text::new(snapshot);
         for (i, key) in Key::ALL.into_iter().enumerate() {
             text.str(if i == 0 { "" } else { " " }).whole(key.name()).byte(b'=');
             self.get(key).write_value(&mut text);
         }
+        text.len()
     }
 }
 

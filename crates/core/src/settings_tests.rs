@@ -101,8 +101,8 @@ fn every_legal_value_is_taken_and_no_other() {
 fn a_snapshot_comes_back_as_it_was() {
     let mut settings = Settings::default();
     let mut bytes = [0xffu8; SNAPSHOT_BYTES];
-    settings.to_snapshot(&mut bytes);
-    let end = bytes.iter().position(|&b| b == 0).unwrap();
+    let end = settings.to_snapshot(&mut bytes);
+    assert_eq!(bytes.iter().position(|&b| b == 0), Some(end));
     assert_eq!(
         std::str::from_utf8(&bytes[..end]).unwrap(),
         "read_retries=3 retry_backoff_ms=100 recovery_limit_ms=30000 probe_timeout_ms=5000 \
@@ -129,10 +129,45 @@ fn a_hostile_snapshot_changes_nothing_but_what_is_legal_in_it() {
     want.set(Setting::new(Key::ReadRetries, 7).unwrap());
     let bytes = snapshot("read_retries=7 debug_level=4  scan_interval=5 latency =on= pending_read");
     assert_eq!(Settings::from_snapshot(&bytes), (want, 5));
+    assert_eq!(Settings::from_snapshot(&[]), (Settings::default(), 0));
     assert_eq!(Settings::from_snapshot(&[0; 256]), (Settings::default(), 0));
     let (settings, unknown) = Settings::from_snapshot(&[0xff; 256]);
     assert_eq!((settings, unknown), (Settings::default(), 1));
     let after_the_end = snapshot("latency=on\0debug_level=3");
     assert_eq!(Settings::from_snapshot(&after_the_end).0.debug_level(), 0);
     assert!(Settings::from_snapshot(&after_the_end).0.latency());
+}
+
+#[test]
+fn random_snapshots_never_set_what_is_illegal() {
+    const SEED: u64 = 0x5e7;
+    std::eprintln!("seed {SEED:#x}");
+    let mut state = SEED;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut changed = 0;
+    for _ in 0..20_000 {
+        let mut bytes = [0u8; SNAPSHOT_BYTES];
+        Settings::default().to_snapshot(&mut bytes);
+        for _ in 0..next() % 8 {
+            // Digits where digits are, so that many snapshots stay readable, and anything anywhere.
+            let at = (next() % 140) as usize;
+            let digit = bytes[at].is_ascii_digit();
+            bytes[at] = if digit { b'0' + (next() % 10) as u8 } else { bytes[at] };
+            if next() % 8 == 0 {
+                bytes[(next() % 140) as usize] = next() as u8;
+            }
+        }
+        let (settings, _) = Settings::from_snapshot(&bytes);
+        for key in Key::ALL {
+            let now = settings.get(key);
+            assert_eq!(Setting::new(key, now.value()), Some(now), "{}", key.name());
+        }
+        changed += u32::from(settings != Settings::default());
+    }
+    assert!(changed > 1_000, "{changed}");
 }

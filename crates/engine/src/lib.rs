@@ -7,6 +7,7 @@
 
 mod device;
 pub mod host;
+mod volume;
 
 pub use device::block::BlockDevice;
 pub use device::error::{DeviceError, ErrorClass};
@@ -18,3 +19,7 @@ pub use device::memory::MemoryDevice;
 pub use device::recording::{Log, LogEvent, LogKind, Recorder};
 pub use device::spec::{OpenOptions, open_device};
 pub use device::{Backing, Device, Geometry};
+pub use volume::{
+    BadRun, Client, Done, FlushDone, FormatOptions, Formatted, Payload, Reply, Request, Volume,
+    VolumeError, VolumeInfo, VolumeOptions, format,
+};

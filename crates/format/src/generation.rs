@@ -6,13 +6,6 @@ use crate::at::generation as at;
 use crate::page::{self, Expect, PageFault, PageKind};
 use crate::types::{CopyIndex, PageBytes, Stamp, Uuid};
 
-/// The generation one above the highest seen on any page; `None` when there is no number left,
-/// which only a hostile page can bring about.
-#[must_use]
-pub const fn next_generation(highest: u64) -> Option<u64> {
-    highest.checked_add(1)
-}
-
 /// A valid generation page.
 #[derive(Clone, Copy, Debug)]
 pub struct GenerationPage<'a>(&'a PageBytes);

@@ -11,11 +11,12 @@
 //! }
 //! ```
 //!
-//! The same table serves two ends. `format` asks what is there before it writes ([`Depth::Device`]).
-//! Main is known again by the UUIDs of its partition table and of the file systems on it
-//! ([`Depth::Partitions`]): after the device itself the regions its partition table names are looked
-//! at, up to [`MAX_PARTITIONS`] of them. Everything read is hostile: places outside the device are
-//! dropped, and a table that names ten thousand partitions costs no more than one with fifteen.
+//! The same table serves two ends. `format` asks what is there before it writes
+//! ([`Depth::Device`]). Main is known again by the UUIDs of its partition table and of the file
+//! systems on it ([`Depth::Partitions`]): after the device itself the regions its partition table
+//! names are looked at, up to [`MAX_PARTITIONS`] of them. Everything read is hostile: places
+//! outside the device are dropped, and a table that names ten thousand partitions costs no more
+//! than one with fifteen.
 
 use crate::probe_rules::{Anchor, PROBE_BLOCK_BYTES, RULES, Rule, Spot, UuidAt};
 use crate::signature::Signature;

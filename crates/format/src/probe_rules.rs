@@ -7,6 +7,8 @@
 //! looks at one aligned block of 4096 bytes only, the one its structure begins in, so that each
 //! block a caller has read can be judged by itself and an unreadable one hides nothing else.
 
+use crate::at;
+use crate::page;
 use crate::signature::Signature;
 use crate::types::Uuid;
 
@@ -72,8 +74,8 @@ pub(crate) enum UuidAt {
     Text(usize),
     /// 32 characters of LVM's own, folded to 16 bytes.
     Lvm(usize),
-    /// The four words of md 0.90, in the byte order of the array.
-    Md090,
+    /// The four words of md 0.90, lowest byte first or not; shown as numbers.
+    Md090 { little_endian: bool },
     /// The number that follows `pool_guid` in a ZFS label.
     ZfsPool,
 }
@@ -126,8 +128,14 @@ impl<'a> Spot<'a> {
             }
             UuidAt::Text(at) => parse_uuid(self.bytes(at, 36)?)?.0,
             UuidAt::Lvm(at) => fold(self.bytes(at, 32)?),
-            UuidAt::Md090 => {
-                let words = [20, 52, 56, 60].map(|at| self.array::<4>(at).unwrap_or_default());
+            UuidAt::Md090 { little_endian } => {
+                let words = [20, 52, 56, 60].map(|at| {
+                    let mut word = self.array::<4>(at).unwrap_or_default();
+                    if little_endian {
+                        word.reverse();
+                    }
+                    word
+                });
                 let [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]] = words;
                 [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
             }
@@ -216,7 +224,7 @@ const fn simple(
 
 const ZERO: &[Anchor] = &[Anchor::Start(0)];
 const ONE_KIB: &[Anchor] = &[Anchor::Start(KIB)];
-const DMR4: &[u8] = b"4RMD";
+const DMR4: &[u8] = &page::MAGIC.to_le_bytes();
 const MD_MAGIC_LE: &[u8] = b"\xfc\x4e\x2b\xa9";
 const MD_MAGIC_BE: &[u8] = b"\xa9\x2b\x4e\xfc";
 const MD_090: &[Anchor] = &[Anchor::EndAligned { block: 64 * KIB, blocks: 1, plus: 0 }];
@@ -235,7 +243,7 @@ pub(crate) static RULES: &[Rule] = &[
         copies: Copies::AfterFirst,
         magic: (0, DMR4),
         also: |spot| spot.le32(4) != Some(4),
-        uuid: UuidAt::Raw(64),
+        uuid: UuidAt::Raw(at::header::VOLUME.at),
     },
     Rule {
         kind: Signature::DmRemapV4Real,
@@ -321,7 +329,7 @@ pub(crate) static RULES: &[Rule] = &[
         copies: Copies::None,
         magic: (0, MD_MAGIC_LE),
         also: |spot| spot.le32(4) == Some(0),
-        uuid: UuidAt::Md090,
+        uuid: UuidAt::Md090 { little_endian: true },
     },
     Rule {
         kind: Signature::Md,
@@ -329,7 +337,7 @@ pub(crate) static RULES: &[Rule] = &[
         copies: Copies::None,
         magic: (0, MD_MAGIC_BE),
         also: |spot| spot.le32(4) == Some(0),
-        uuid: UuidAt::Md090,
+        uuid: UuidAt::Md090 { little_endian: false },
     },
     simple(Signature::Luks, ZERO, (0, b"LUKS\xba\xbe"), UuidAt::Text(168)),
     Rule {

@@ -51,16 +51,18 @@ fn short(bytes: &[u8]) -> Option<[u8; 16]> {
     Some(all)
 }
 
+/// The end of a device of 8 MiB.
+const END: usize = 8 * MIB;
+
 /// One image of every kind, put together from the published layouts by hand.
 fn fixtures() -> Vec<Fixture> {
+    [tables(), members(), file_systems()].concat()
+}
+
+/// Our own formats, partition tables, encryption, swap.
+fn tables() -> Vec<Fixture> {
     use Signature::*;
     let boot: (usize, &[u8]) = (510, b"\x55\xaa");
-    let md1 = |at: usize| ((at / 512) as u64).to_le_bytes();
-    let zfs: &[u8] = b"\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\0\0\x24\0\0\0\x20\0\0\0\x07version\0";
-    let pool: &[u8] =
-        b"\0\0\0\x09pool_guid\0\0\0\0\0\0\x08\0\0\0\x01\x01\x02\x03\x04\x05\x06\x07\x08";
-    let end = 8 * MIB;
-    let lvm = crate::probe_rules::fold(b"0123456789abcdefghijklmnopqrstuv");
     vec![
         fixture(DmRemap, &[(0, b"4RMD\x04\0\x01\0"), (64, &UUID)], Some(UUID)),
         fixture(DmRemap, &[(4096 * 512, b"4RMD\x05\0\0\0")], None),
@@ -73,16 +75,33 @@ fn fixtures() -> Vec<Fixture> {
             &[(4096, b"EFI PART\0\0\x01\0\x5c"), (4120, b"\x01"), (4152, &UUID)],
             Some(UUID),
         ),
-        fixture(Gpt, &[(end - 512, b"EFI PART\0\0\x01\0\x5c")], None),
-        fixture(Gpt, &[(end - 4096, b"EFI PART\0\0\x01\0\x5c")], None),
+        fixture(Gpt, &[(END - 512, b"EFI PART\0\0\x01\0\x5c")], None),
+        fixture(Gpt, &[(END - 4096, b"EFI PART\0\0\x01\0\x5c")], None),
         fixture(
             Mbr,
             &[boot, (440, b"ID01"), (446, b"\x80\0\0\0\x83\0\0\0\0\x08\0\0\0\x10")],
             short(b"ID01"),
         ),
-        fixture(Ext, &[(1080, b"\x53\xef"), (1128, &UUID)], Some(UUID)),
-        fixture(Xfs, &[(0, b"XFSB"), (32, &UUID)], Some(UUID)),
-        fixture(Btrfs, &[(0x10040, b"_BHRfS_M"), (0x10020, &UUID)], Some(UUID)),
+        fixture(Luks, &[(0, b"LUKS\xba\xbe\0\x02"), (168, UUID_TEXT)], Some(UUID)),
+        fixture(Luks, &[(16384, b"SKUL\xba\xbe\0\x02")], None),
+        fixture(Luks, &[(4 * MIB, b"SKUL\xba\xbe\0\x02")], None),
+        fixture(Swap, &[(4086, b"SWAPSPACE2"), (1036, &UUID)], Some(UUID)),
+        fixture(Swap, &[(4086, b"S1SUSPEND\0"), (1036, &UUID)], Some(UUID)),
+        fixture(Swap, &[(65526, b"SWAPSPACE2")], None),
+        fixture(Bitlocker, &[boot, (3, b"-FVE-FS-")], None),
+        fixture(Integrity, &[(0, b"integrt\0")], None),
+    ]
+}
+
+/// Members of volume managers and arrays.
+fn members() -> Vec<Fixture> {
+    use Signature::*;
+    let md1 = |at: usize| ((at / 512) as u64).to_le_bytes();
+    let zfs: &[u8] = b"\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\0\0\x24\0\0\0\x20\0\0\0\x07version\0";
+    let pool: &[u8] =
+        b"\0\0\0\x09pool_guid\0\0\0\0\0\0\x08\0\0\0\x01\x01\x02\x03\x04\x05\x06\x07\x08";
+    let lvm = crate::probe_rules::fold(b"0123456789abcdefghijklmnopqrstuv");
+    vec![
         fixture(
             LvmPv,
             &[
@@ -101,30 +120,32 @@ fn fixtures() -> Vec<Fixture> {
         fixture(
             Md,
             &[
-                (end - 8192, b"\xfc\x4e\x2b\xa9\x01"),
-                (end - 8192 + 16, &UUID),
-                (end - 8192 + 144, &md1(end - 8192)),
+                (END - 8192, b"\xfc\x4e\x2b\xa9\x01"),
+                (END - 8192 + 16, &UUID),
+                (END - 8192 + 144, &md1(END - 8192)),
             ],
             Some(UUID),
         ),
         fixture(
             Md,
             &[
-                (end - 65536, b"\xfc\x4e\x2b\xa9\0\0\0\0\x5a"),
-                (end - 65536 + 20, &UUID[..4]),
-                (end - 65536 + 52, &UUID[4..]),
+                (END - 65536, b"\xfc\x4e\x2b\xa9\0\0\0\0\x5a"),
+                (END - 65536 + 20, &UUID[..4]),
+                (END - 65536 + 52, &UUID[4..]),
+            ],
+            Some(*b"\x43\x32\x21\x10\x87\x76\x65\x54\xcb\xba\xa9\x98\x0f\xfe\xed\xdc"),
+        ),
+        fixture(
+            Md,
+            &[
+                (END - 65536, b"\xa9\x2b\x4e\xfc\0\0\0\0"),
+                (END - 65536 + 20, &UUID[..4]),
+                (END - 65536 + 52, &UUID[4..]),
             ],
             Some(UUID),
         ),
-        fixture(Md, &[(end - 65536, b"\xa9\x2b\x4e\xfc\0\0\0\0")], None),
-        fixture(Luks, &[(0, b"LUKS\xba\xbe\0\x02"), (168, UUID_TEXT)], Some(UUID)),
-        fixture(Luks, &[(16384, b"SKUL\xba\xbe\0\x02")], None),
-        fixture(Luks, &[(4 * MIB, b"SKUL\xba\xbe\0\x02")], None),
-        fixture(Swap, &[(4086, b"SWAPSPACE2"), (1036, &UUID)], Some(UUID)),
-        fixture(Swap, &[(4086, b"S1SUSPEND\0"), (1036, &UUID)], Some(UUID)),
-        fixture(Swap, &[(65526, b"SWAPSPACE2")], None),
         fixture(Zfs, &[(16384, zfs), (16500, pool)], short(b"\x01\x02\x03\x04\x05\x06\x07\x08")),
-        fixture(Zfs, &[(end - 512 * 1024 + 16384, zfs)], None),
+        fixture(Zfs, &[(END - 512 * 1024 + 16384, zfs)], None),
         fixture(
             Bcache,
             &[
@@ -133,6 +154,23 @@ fn fixtures() -> Vec<Fixture> {
             ],
             Some(UUID),
         ),
+        fixture(Stratis, &[(516, b"!Stra0tis\x86\xff\x02^\x41rh")], None),
+        fixture(Vdo, &[(0, b"dmvdo001")], None),
+        fixture(Drbd, &[(END - 4096 + 60, b"\x83\x74\x02\x6b")], None),
+        fixture(IntelRaid, &[(END - 1024, b"Intel Raid ISM Cfg Sig. ")], None),
+        fixture(Ddf, &[(END - 512, b"\xde\x11\xde\x11")], None),
+        fixture(Bluestore, &[(0, b"bluestore block device\n")], None),
+    ]
+}
+
+/// File systems.
+fn file_systems() -> Vec<Fixture> {
+    use Signature::*;
+    let boot: (usize, &[u8]) = (510, b"\x55\xaa");
+    vec![
+        fixture(Ext, &[(1080, b"\x53\xef"), (1128, &UUID)], Some(UUID)),
+        fixture(Xfs, &[(0, b"XFSB"), (32, &UUID)], Some(UUID)),
+        fixture(Btrfs, &[(0x10040, b"_BHRfS_M"), (0x10020, &UUID)], Some(UUID)),
         fixture(
             Bcachefs,
             &[
@@ -146,7 +184,6 @@ fn fixtures() -> Vec<Fixture> {
         fixture(Fat, &[boot, (54, b"FAT12   "), (39, b"\x05\x06\x07\x08")], short(&[5, 6, 7, 8])),
         fixture(Ntfs, &[boot, (3, b"NTFS    "), (72, b"12345678")], short(b"12345678")),
         fixture(Exfat, &[boot, (3, b"EXFAT   "), (100, b"1234")], short(b"1234")),
-        fixture(Bitlocker, &[boot, (3, b"-FVE-FS-")], None),
         fixture(F2fs, &[(1024, b"\x10\x20\xf5\xf2"), (1132, &UUID)], Some(UUID)),
         fixture(Jfs, &[(32768, b"JFS1"), (32904, &UUID)], Some(UUID)),
         fixture(Reiserfs, &[(65588, b"ReIsEr2Fs"), (65620, &UUID)], Some(UUID)),
@@ -157,13 +194,6 @@ fn fixtures() -> Vec<Fixture> {
         fixture(HfsPlus, &[(1024, b"H+\0\x04"), (1128, b"12345678")], short(b"12345678")),
         fixture(HfsPlus, &[(1024, b"HX\0\x05")], None),
         fixture(Apfs, &[(32, b"NXSB"), (72, &UUID)], Some(UUID)),
-        fixture(Integrity, &[(0, b"integrt\0")], None),
-        fixture(Stratis, &[(516, b"!Stra0tis\x86\xff\x02^\x41rh")], None),
-        fixture(Vdo, &[(0, b"dmvdo001")], None),
-        fixture(Drbd, &[(end - 4096 + 60, b"\x83\x74\x02\x6b")], None),
-        fixture(IntelRaid, &[(end - 1024, b"Intel Raid ISM Cfg Sig. ")], None),
-        fixture(Ddf, &[(end - 512, b"\xde\x11\xde\x11")], None),
-        fixture(Bluestore, &[(0, b"bluestore block device\n")], None),
     ]
 }
 
@@ -189,6 +219,30 @@ fn every_kind_is_found_alone_and_with_its_uuid() {
     }
     assert_eq!(Signature::from_number(0), None);
     assert_eq!(Signature::from_number(36), None);
+}
+
+#[test]
+fn every_copy_of_our_own_header_is_found() {
+    let layout = crate::Layout::new(16_384, 4096, None).unwrap();
+    let new = crate::NewHeader {
+        volume: Uuid(UUID),
+        spare: Uuid([1; 16]),
+        layout,
+        main_sectors: 1 << 20,
+        block_bytes: 512,
+    };
+    for copy in 0..crate::COPIES as u8 {
+        let mut device = vec![0u8; 8 * MIB];
+        let mut page = [0u8; 4096];
+        let mut header = crate::HeaderMut::blank(&mut page, &new).unwrap();
+        header.seal(crate::CopyIndex(copy), crate::Stamp::default());
+        let at = layout.header_sector(crate::CopyIndex(copy)) as usize * 512;
+        put(&mut device, at, &page);
+        let (found, _, _) = probe_all(&device, Depth::Device, &[]);
+        assert_eq!(found.len(), 1, "copy {copy}");
+        assert_eq!((found[0].kind, found[0].uuid), (Signature::DmRemap, Some(Uuid(UUID))));
+        assert_eq!((found[0].offset, found[0].copy), (at as u64, copy > 0));
+    }
 }
 
 #[test]

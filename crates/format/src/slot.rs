@@ -326,17 +326,18 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Encodes the slot at `span`; the reserved bytes become zero.
+    /// Encodes the slot at `span`; the reserved bytes become zero. Of a free slot there is one form.
     pub(crate) fn write(&self, page: &mut PageBytes, span: Span) {
+        let slot = if self.is_free() { &Slot::FREE } else { self };
         let mut number = |field: Span, value: u64| span.field(field).put_uint(page, value);
-        number(at::MAIN, self.main.map_or(NO_MAIN, |unit| unit.0));
-        number(at::SPARE, self.spare.map_or(NO_SPARE, |unit| unit.0));
-        number(at::MEMBER, u64::from(self.member));
-        number(at::STATES, u64::from(self.states.bits()));
-        number(at::FLAGS, u64::from(self.flags));
-        number(at::CAUSE, u64::from(self.cause.byte()));
-        number(at::TIME, u64::from(self.time));
-        number(at::CRC, u64::from(self.crc));
+        number(at::MAIN, slot.main.map_or(NO_MAIN, |unit| unit.0));
+        number(at::SPARE, slot.spare.map_or(NO_SPARE, |unit| unit.0));
+        number(at::MEMBER, u64::from(slot.member));
+        number(at::STATES, u64::from(slot.states.bits()));
+        number(at::FLAGS, u64::from(slot.flags));
+        number(at::CAUSE, u64::from(slot.cause.byte()));
+        number(at::TIME, u64::from(slot.time));
+        number(at::CRC, u64::from(slot.crc));
         number(at::RESERVED, 0);
     }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Sockets clients connect to.
 //!
-//! A unix socket's file is born with mode 0600: the mode is set on the socket before it is bound, so
-//! there is no instant at which others could connect. If the path is taken by a socket, it is tried:
-//! one that refuses connections is left over from a server that died and is replaced, any other is
-//! in use. Looking and replacing happen under a lock on the directory, or two servers started at
-//! once could both find the same dead socket and the second remove the first one's live one.
+//! A unix socket's file is born with mode 0600: the mode is set on the socket before it is bound,
+//! so there is no instant at which others could connect. If the path is taken by a socket, it is
+//! tried: one that refuses connections is left over from a server that died and is replaced, any
+//! other is in use. Looking and replacing happen under a lock on the directory, or two servers
+//! started at once could both find the same dead socket and the second remove the first one's live
+//! one.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -42,8 +43,8 @@ enum Socket {
 }
 
 impl Listener {
-    /// Listens on a unix socket at `path`, made with mode 0600. A socket left there by a server that
-    /// died is replaced.
+    /// Listens on a unix socket at `path`, made with mode 0600. A socket left there by a server
+    /// that died is replaced.
     ///
     /// # Errors
     /// [`Error::InUse`] and [`Error::NotASocket`] if the path is taken, [`Error::PathTooLong`], or

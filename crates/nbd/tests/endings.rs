@@ -208,7 +208,8 @@ fn a_shutdown_finishes_what_is_under_way_and_refuses_the_rest() {
     let idle = fixture.chosen();
     let mut negotiating = fixture.raw();
     negotiating.greet(3);
-    let result = shutdown_in_background(&fixture.server, FOREVER);
+    // Longer than anybody here waits: only the last answer may end it.
+    let result = shutdown_in_background(&fixture.server, 10 * FOREVER);
     wait_for_shutdown(&mut raw);
     assert!(!fixture.path().exists(), "the socket file is gone first");
     for mut other in [idle, negotiating] {

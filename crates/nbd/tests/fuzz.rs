@@ -2,10 +2,10 @@
 //! Random bytes against the server, the same ones every time.
 //!
 //! Invariants checked: every session ends; whatever the client sends, what the server sends is
-//! well-formed from the first byte to the last; in the transmission phase it is, byte for byte, what
-//! a simple model of the export answers to the requests that arrived whole; the export ends up with
-//! the model's content, and is never handed a request that it did not announce (the export's own
-//! assertions and slices).
+//! well-formed from the first byte to the last; in the transmission phase it is, byte for byte,
+//! what a simple model of the export answers to the requests that arrived whole; the export ends up
+//! with the model's content, and is never handed a request that it did not announce (the export's
+//! own assertions and slices).
 
 mod common;
 

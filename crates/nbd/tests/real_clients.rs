@@ -18,7 +18,7 @@ fn uri(fixture: &Fixture) -> String {
 
 #[test]
 fn nbdinfo_shows_the_export() {
-    if !installed("nbdinfo", LIBNBD) {
+    if !installed("nbdinfo_shows_the_export", "nbdinfo", LIBNBD) {
         return;
     }
     let fixture = Fixture::new();
@@ -45,7 +45,7 @@ fn nbdinfo_shows_the_export() {
 
 #[test]
 fn nbdcopy_copies_there_and_back() {
-    if !installed("nbdcopy", LIBNBD) {
+    if !installed("nbdcopy_copies_there_and_back", "nbdcopy", LIBNBD) {
         return;
     }
     let fixture = Fixture::new();
@@ -111,7 +111,7 @@ h.shutdown()
 
 #[test]
 fn nbdsh_sends_good_and_bad_requests() {
-    let Some(mut nbdsh) = common::nbdsh() else {
+    let Some(mut nbdsh) = common::nbdsh("nbdsh_sends_good_and_bad_requests") else {
         return;
     };
     let fixture = Fixture::new();
@@ -121,7 +121,7 @@ fn nbdsh_sends_good_and_bad_requests() {
 
 #[test]
 fn qemu_io_writes_reads_flushes_discards_and_zeroes() {
-    if !installed("qemu-io", "qemu-utils") {
+    if !installed("qemu_io_writes_reads_flushes_discards_and_zeroes", "qemu-io", "qemu-utils") {
         return;
     }
     let fixture = Fixture::new();
@@ -165,7 +165,7 @@ fn qemu_io_writes_reads_flushes_discards_and_zeroes() {
 
 #[test]
 fn the_client_speaks_to_nbdkit() {
-    if !installed("nbdkit", "nbdkit") {
+    if !installed("the_client_speaks_to_nbdkit", "nbdkit", "nbdkit") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

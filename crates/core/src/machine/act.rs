@@ -76,6 +76,11 @@ impl<M: Memory> Machine<M> {
         }
     }
 
+    /// Whether this spare unit could be handed out, for a reply that names a legal place.
+    pub fn is_spare_unit_free(&self, unit: SpareUnit) -> bool {
+        self.allocator.is_free(unit)
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -90,6 +95,11 @@ impl<M: Memory> Machine<M> {
 
     pub(super) fn limit_from(&self, now: Millis) -> Millis {
         now.saturating_add(u64::from(self.settings.recovery_limit_ms()))
+    }
+
+    fn main_suspect(&self) -> Option<Reason> {
+        let [main, _] = &self.health;
+        (main.suspect || main.vanished).then_some(Reason::DeviceSuspect)
     }
 
     /// A job for a message that needs the whole unit.
@@ -128,7 +138,7 @@ impl<M: Memory> Machine<M> {
         now: Millis,
     ) -> Result<Option<Done>, Reason> {
         let unit = self.unit_at(sector)?;
-        if let Some(reason) = self.cannot_move() {
+        if let Some(reason) = self.cannot_move().or(self.main_suspect()) {
             return Err(reason);
         }
         let entry = self.shared.table.get(unit);
@@ -218,7 +228,7 @@ impl<M: Memory> Machine<M> {
         if entry.states.mask(BlockState::Gone) != 0 && !force {
             return Err(Reason::Gone);
         }
-        if let Some(reason) = self.cannot_move() {
+        if let Some(reason) = self.cannot_move().or(self.main_suspect()) {
             return Err(reason);
         }
         let own = entry.states.mask(BlockState::Spare);

@@ -321,26 +321,27 @@ impl Random {
     }
 }
 
-/// Whether `program` is there; [`skip`] otherwise.
-pub fn installed(program: &str, package: &str) -> bool {
+/// Whether `program` is there; [`skip`] for `test` otherwise.
+pub fn installed(test: &str, program: &str, package: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
     if !found {
-        skip(&format!("{program} is not installed (package {package})"));
+        skip(test, &format!("{program} is not installed (package {package})"));
     }
     found
 }
 
-/// The interpreter with libnbd's module, ready for `-c SCRIPT`; [`skip`] if there is none. Not by
-/// the name `nbdsh`: that takes the first python there is, which need not be the distribution's.
-pub fn nbdsh() -> Option<std::process::Command> {
+/// The interpreter with libnbd's module, ready for `-c SCRIPT`; [`skip`] for `test` if there is
+/// none. Not by the name `nbdsh`: that takes the first python there is, which need not be the
+/// distribution's.
+pub fn nbdsh(test: &str) -> Option<std::process::Command> {
     use std::process::Command;
     let has_module = |python: &&str| {
         let output = Command::new(python).args(["-c", "import nbd"]).output();
         output.is_ok_and(|output| output.status.success())
     };
     let Some(python) = ["/usr/bin/python3", "python3"].into_iter().find(has_module) else {
-        skip("no python3 has libnbd's module (packages libnbd-bin, python3-libnbd)");
+        skip(test, "no python3 has libnbd's module (packages libnbd-bin, python3-libnbd)");
         return None;
     };
     let mut command = Command::new(python);
@@ -348,14 +349,20 @@ pub fn nbdsh() -> Option<std::process::Command> {
     Some(command)
 }
 
-/// Says on standard error why a test is skipped; where `CI=true` says that everything must be there
-/// it fails.
-fn skip(reason: &str) {
+/// Says why a test is skipped, in the two places where `cargo xtask test` expects it; where
+/// `CI=true` says that everything must be there it fails.
+fn skip(test: &str, reason: &str) {
+    use std::io::Write;
     assert!(
         std::env::var("CI").as_deref() != Ok("true"),
-        "{reason}, and CI=true allows no skipped test"
+        "{test}: {reason}, and CI=true allows no skipped test"
     );
-    eprintln!("skipped: {reason}");
+    eprintln!("dmremap-skip: {test}: {reason}");
+    if let Some(path) = std::env::var_os("DMREMAP_SKIP_FILE") {
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        // One write a line: tests of several threads append to this file.
+        file.write_all(format!("{test}: {reason}\n").as_bytes()).unwrap();
+    }
 }
 
 /// Runs a program to its end and shows what it said if it failed; returns its standard output.

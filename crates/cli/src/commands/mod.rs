@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The verbs. Each file parses what its verb was given, calls the library, shows the outcome.
+
+mod at_rest;
+mod check;
+mod demo;
+mod examine;
+mod format;
+mod message;
+mod reading;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::args::{Cli, Common, Verb};
+use crate::config::Config;
+use crate::failure::Outcome;
+use crate::rundir::RunDir;
+
+/// What every verb is given besides its own arguments.
+pub struct Context {
+    common: Common,
+}
+
+impl Context {
+    /// Where the sockets of running volumes are.
+    pub fn run_dir(&self) -> Outcome<RunDir> {
+        RunDir::locate(self.common.run_dir.as_deref())
+    }
+
+    /// The local configuration.
+    pub fn config(&self) -> Outcome<Config> {
+        Config::locate(self.common.config.as_deref())
+    }
+
+    /// The control socket of the running volume `name`.
+    pub fn control(&self, name: &str) -> Outcome<PathBuf> {
+        Ok(self.run_dir()?.control(name))
+    }
+}
+
+/// Carries out the command line.
+pub fn run(cli: Cli) -> Outcome<ExitCode> {
+    let context = Context { common: cli.common };
+    match cli.verb {
+        Verb::Status(args) => reading::status(&context, &args),
+        Verb::Examine(args) => examine::examine(&args),
+        Verb::Check(args) => check::check(&args),
+        Verb::Demo(args) => demo::demo(args),
+        Verb::List(args) => reading::list(&context, &args),
+        Verb::Stats(args) => reading::stats(&context, &args),
+        Verb::Remap(args) => message::remap(&context, &args),
+        Verb::Unremap(args) => message::unremap(&context, &args),
+        Verb::Verify(args) => message::verify(&context, &args),
+        Verb::Message(args) => message::message(&context, &args),
+        Verb::Format(args) => format::format(&context, &args),
+        Verb::Serve(args) => serve::serve(&context, &args),
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The serving end. A thread a connection, at most [`MOST_CONNECTIONS`]; what more come wait in the
+//! socket's queue. A caller that sends nothing for a minute is let go.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::Mode;
+
+use super::{BadAnswer, LONGEST_LINE};
+use crate::escape::escaped;
+use crate::failure::{Class, Failure, Outcome};
+
+/// Connections served at once.
+pub const MOST_CONNECTIONS: usize = 16;
+
+/// How long a caller may take to send a line or to read an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What answers the lines.
+pub trait Answers: Send + Sync + 'static {
+    /// Carries out one line and gives back the JSON document to answer with.
+    fn answer(&self, line: &str) -> Outcome<serde_json::Value>;
+}
+
+/// A socket that is bound, mode 0600, and listens; removed when dropped.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Binds `path`. A socket that a killed server left there is replaced, one that answers is not.
+    ///
+    /// Changes the process's umask for a moment: call it before threads that create files.
+    pub fn bind(path: &Path) -> Outcome<Socket> {
+        remove_stale(path)?;
+        let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+        let bound = UnixListener::bind(path);
+        rustix::process::umask(before);
+        let listener = bound.map_err(|error| Failure::io("listen on", path, &error))?;
+        Ok(Socket { listener, path: path.to_path_buf() })
+    }
+
+    /// Serves connections for ever, in threads of its own.
+    pub fn serve(&self, answers: Arc<dyn Answers>) -> Outcome<()> {
+        let listener = self.listener.try_clone();
+        let listener = listener.map_err(|error| Failure::io("share", &self.path, &error))?;
+        spawn("control", move || accept(&listener, &answers))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Makes way for a new socket at `path`.
+pub fn remove_stale(path: &Path) -> Outcome<()> {
+    let meta = match std::fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Failure::io("look at", path, &error)),
+    };
+    if !meta.file_type().is_socket() {
+        let what = format!("{} exists and is no socket", escaped(path));
+        return Err(Failure::new(Class::Busy, what));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(|error| Failure::io("remove", path, &error))
+        }
+        _ => {
+            let what = format!("a server is running already: {} answers", escaped(path));
+            Err(Failure::new(Class::Busy, what))
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Outcome<()> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map(drop).map_err(|error| Failure::new(Class::Internal, format!("no thread: {error}")))
+}
+
+/// Connections under way, and who waits for one to end.
+#[derive(Default)]
+struct Places {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Places {
+    fn take(&self) {
+        let guard = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self
+            .freed
+            .wait_while(guard, |taken| *taken >= MOST_CONNECTIONS)
+            .unwrap_or_else(PoisonError::into_inner);
+        *taken += 1;
+    }
+
+    fn free(&self) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.freed.notify_one();
+    }
+}
+
+fn accept(listener: &UnixListener, answers: &Arc<dyn Answers>) {
+    let places = Arc::new(Places::default());
+    loop {
+        places.take();
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "control socket: a connection was not accepted");
+                std::thread::sleep(Duration::from_millis(100)); // out of descriptors: do not spin
+                places.free();
+                continue;
+            }
+        };
+        let (answers, own) = (Arc::clone(answers), Arc::clone(&places));
+        let spawned = spawn("control-conn", move || {
+            let _place = FreeOnDrop(own);
+            converse(stream, answers.as_ref());
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "control socket: a connection was dropped");
+        }
+    }
+}
+
+struct FreeOnDrop(Arc<Places>);
+
+impl Drop for FreeOnDrop {
+    fn drop(&mut self) {
+        self.0.free();
+    }
+}
+
+fn converse(stream: UnixStream, answers: &dyn Answers) {
+    let ready = stream.set_read_timeout(Some(PATIENCE));
+    if ready.and_then(|()| stream.set_write_timeout(Some(PATIENCE))).is_err() {
+        return;
+    }
+    let mut reader = BufReader::new(&stream);
+    loop {
+        let mut line = Vec::new();
+        match reader.by_ref().take(LONGEST_LINE as u64).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let whole = line.last() == Some(&b'\n');
+        line.truncate(line.len() - usize::from(whole));
+        let answer = match std::str::from_utf8(&line) {
+            Ok(text) if whole => answers.answer(text.trim_end_matches('\r')),
+            Ok(_) if line.len() < LONGEST_LINE => return, // the caller left in the middle of a line
+            _ => Err(Failure::new(Class::Usage, "a line is UTF-8 of at most 4095 bytes")),
+        };
+        let mut text = match answer {
+            Ok(value) => value.to_string(),
+            Err(failure) => serde_json::to_string(&BadAnswer::from(&failure)).unwrap_or_default(),
+        };
+        text.push('\n');
+        if (&stream).write_all(text.as_bytes()).is_err() || !whole {
+            return;
+        }
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! How a command fails: what, where, why, and what to do next; its class is the exit code.
+
+use std::fmt;
+use std::io;
+
+use dmremap_engine::{DeviceError, ErrorClass, VolumeError};
+use dmremap_nbd::ErrorKind;
+
+use crate::escape::escaped;
+
+/// The classes of failure. Their numbers are the exit codes scripts rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Class {
+    /// The command line or a message makes no sense.
+    Usage = 1,
+    /// The operating system does not allow it.
+    Permission = 2,
+    /// A defect of the program, or of what it runs on.
+    Internal = 3,
+    /// A device or its metadata is missing, or is not the right one.
+    Missing = 4,
+    /// Somebody else uses it, or it exists already.
+    Busy = 5,
+    /// A safety check forbids it.
+    Refused = 6,
+}
+
+impl Class {
+    /// The word that stands for it in JSON.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Class::Usage => "usage",
+            Class::Permission => "permission",
+            Class::Internal => "internal",
+            Class::Missing => "missing",
+            Class::Busy => "busy",
+            Class::Refused => "refused",
+        }
+    }
+
+    /// The class a word stands for; unknown words are [`Class::Internal`].
+    pub fn from_word(word: &str) -> Class {
+        let all = [Class::Usage, Class::Permission, Class::Missing, Class::Busy, Class::Refused];
+        all.into_iter().find(|class| class.word() == word).unwrap_or(Class::Internal)
+    }
+
+    /// The exit code.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Why a command ends without having done its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The class, which is the exit code.
+    pub class: Class,
+    /// What failed, where and why; already escaped.
+    pub what: String,
+    /// The command to type next, where there is one.
+    pub next: Option<String>,
+}
+
+/// What every command gives back.
+pub type Outcome<T> = Result<T, Failure>;
+
+impl Failure {
+    /// A failure without advice.
+    pub fn new(class: Class, what: impl fmt::Display) -> Failure {
+        Failure { class, what: what.to_string(), next: None }
+    }
+
+    /// Says what to type next.
+    #[must_use]
+    pub fn with_next(mut self, next: impl fmt::Display) -> Failure {
+        self.next = Some(next.to_string());
+        self
+    }
+
+    /// A failed system call on `path`, classed by its errno.
+    pub fn io(doing: &str, path: impl AsRef<std::path::Path>, error: &io::Error) -> Failure {
+        let class = match error.kind() {
+            io::ErrorKind::PermissionDenied => Class::Permission,
+            io::ErrorKind::NotFound => Class::Missing,
+            io::ErrorKind::AlreadyExists | io::ErrorKind::AddrInUse => Class::Busy,
+            io::ErrorKind::ResourceBusy => Class::Busy,
+            _ => Class::Internal,
+        };
+        let path = path.as_ref();
+        Failure::new(class, format_args!("cannot {doing} {}: {error}", escaped(path)))
+    }
+}
+
+impl From<ErrorClass> for Class {
+    fn from(class: ErrorClass) -> Class {
+        match class {
+            ErrorClass::Usage => Class::Usage,
+            ErrorClass::Permission => Class::Permission,
+            ErrorClass::Wrong => Class::Missing,
+            ErrorClass::Busy => Class::Busy,
+            ErrorClass::Refused => Class::Refused,
+            _ => Class::Internal,
+        }
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Failure {
+        Failure::new(error.class().into(), &error).with_next(error.next())
+    }
+}
+
+impl From<VolumeError> for Failure {
+    fn from(error: VolumeError) -> Failure {
+        Failure::new(error.class().into(), &error).with_next(error.next())
+    }
+}
+
+impl From<dmremap_nbd::Error> for Failure {
+    fn from(error: dmremap_nbd::Error) -> Failure {
+        let class = match error.kind() {
+            ErrorKind::Usage => Class::Usage,
+            ErrorKind::Permission => Class::Permission,
+            ErrorKind::Busy => Class::Busy,
+            ErrorKind::Refused => Class::Refused,
+            ErrorKind::System => Class::Internal,
+        };
+        Failure::new(class, &error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.what)?;
+        match &self.next {
+            Some(next) => write!(f, "\ntry: {next}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_is_the_last_line() {
+        let failure = Failure::new(Class::Missing, "no such spare").with_next("dmremap examine X");
+        assert_eq!(failure.to_string(), "no such spare\ntry: dmremap examine X");
+        assert_eq!(failure.class.code(), 4);
+    }
+
+    #[test]
+    fn errno_decides_the_class() {
+        for (errno, class) in [(13, 2), (2, 4), (17, 5), (16, 5), (98, 5), (5, 3)] {
+            let error = io::Error::from_raw_os_error(errno);
+            assert_eq!(Failure::io("open", "x", &error).class.code(), class, "errno {errno}");
+        }
+    }
+
+    #[test]
+    fn words_name_their_class() {
+        for class in [Class::Usage, Class::Permission, Class::Internal, Class::Missing] {
+            assert_eq!(Class::from_word(class.word()), class);
+        }
+        assert_eq!(Class::from_word("?"), Class::Internal);
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The shapes scripts rely on, and the sentence people read first.
+
+use super::*;
+
+fn status(moved: u64, pending: u64, gone: u64) -> Status {
+    let core = dmremap_core::status::Status {
+        block_size: 512,
+        size_sectors: 2048,
+        remapped_blocks: moved,
+        pending_blocks: pending,
+        gone_blocks: gone,
+        ..Default::default()
+    };
+    Status::new("v", Uuid([0x11; 16]), &core)
+}
+
+#[test]
+fn the_screen_begins_with_one_sentence() {
+    let first = |status: Status| status.screen().lines().next().unwrap().to_owned();
+    assert_eq!(first(status(14, 1, 2)), "14 blocks moved, 3 lost; everything else is intact.");
+    assert_eq!(first(status(0, 0, 0)), "No block moved, none lost; everything is intact.");
+    assert_eq!(status(1, 0, 0).verdict, 0);
+    assert_eq!(status(1, 0, 1).verdict, 2);
+}
+
+#[test]
+fn the_keys_of_status() {
+    let value = serde_json::to_value(status(1, 0, 0)).unwrap();
+    for path in [
+        "/format_version/major",
+        "/format_version/minor",
+        "/name",
+        "/uuid",
+        "/state",
+        "/block_size",
+        "/size_sectors",
+        "/remapped_blocks",
+        "/pending_blocks",
+        "/gone_blocks",
+        "/entries",
+        "/max_entries",
+        "/quarantined_units",
+        "/spare_free_units",
+        "/spare_total_units",
+        "/errors/read",
+        "/errors/write",
+        "/errors/medium",
+        "/errors/transport",
+        "/remaps/automatic",
+        "/remaps/manual",
+        "/requests/fast",
+        "/requests/slow",
+        "/metadata/copies_valid",
+        "/metadata/copies_total",
+        "/metadata/generation",
+        "/metadata/sequence",
+        "/metadata/commits",
+        "/health_score",
+        "/scan/state",
+        "/scan/percent",
+    ] {
+        assert!(value.pointer(path).is_some(), "{path}");
+    }
+    assert!(value["remapped_blocks"].is_u64() && value["scan"]["percent"].is_null());
+}
+
+#[test]
+fn a_hostile_name_is_escaped() {
+    let mut bad = status(1, 0, 0);
+    bad.name = "a\x1b[2J".into();
+    assert!(!bad.screen().contains('\x1b'));
+    let run = Run {
+        main_sector: 8,
+        spare_index: Some(0),
+        spare_sector: Some(9216),
+        sectors: 8,
+        state: "remapped".into(),
+        cause: Some("\n".into()),
+    };
+    let text = list_screen(&[run]);
+    assert_eq!(text.lines().count(), 2);
+    assert!(text.contains("9216"));
+}

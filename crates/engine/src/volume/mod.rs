@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! A volume: the logic of `dmremap-core` driven by real devices.
+
+mod brain;
+mod client;
+mod driver;
+mod error;
+mod fast;
+mod format;
+mod gate;
+mod lane;
+mod logic;
+mod main_identity;
+mod memory;
+mod meta;
+mod open;
+mod request;
+mod running;
+#[allow(clippy::module_inception)] // The type's own file.
+mod volume;
+mod watch;
+
+pub use client::FlushDone;
+pub use error::VolumeError;
+pub use format::{FormatOptions, Formatted, format};
+pub use open::{VolumeInfo, VolumeOptions};
+pub use request::{BadRun, Done, Payload, Reply, Request};
+pub use volume::{Client, Volume};

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Opening a volume: the open machine over the spare's five copies, with every check that only the
+//! host can make between its two passes. What is refused before [`Opening::go_on`] has written
+//! nothing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use dmremap_core::commit::{
+    Commit, HeaderChange, IoKind, MetadataChange, PageId, PageState, state_count,
+};
+use dmremap_core::machine::{Loader, Machine, Parts};
+use dmremap_core::open::{Open, OpenStep, Refused};
+use dmremap_core::resolve::{Geometry, Shared};
+use dmremap_core::settings::{SNAPSHOT_BYTES, Setting, Settings};
+use dmremap_format::{
+    ContentRow, Header, Layout, MAX_CONTENTS, PAGE_BYTES, Role, Session, State, Uuid,
+};
+
+use crate::device::Device;
+use crate::host;
+
+use super::error::VolumeError;
+use super::fast::{Core, queues};
+use super::format::{check_apart, unix_s};
+use super::main_identity::{self, Content, Known, Row};
+use super::memory::{self, Pages, Words};
+use super::meta::{MetaIo, MetaJob, page_sector};
+
+/// How a volume is opened.
+#[derive(Clone, Debug, Default)]
+pub struct VolumeOptions {
+    /// Nothing is written, to main or to the spare.
+    pub read_only: bool,
+    /// `--force=quorum`: one valid copy is enough. Implies read-only.
+    pub force_quorum: bool,
+    /// `--force=in-use`: another host that did not close it is gone for good.
+    pub force_in_use: bool,
+    /// `--accept-main=same`: main is the same disk although nothing proves it.
+    pub accept_main: bool,
+    /// Settings that win over those in the header, and are saved there.
+    pub settings: Vec<Setting>,
+}
+
+/// What the header says, and what was found.
+#[derive(Clone, Debug)]
+pub struct VolumeInfo {
+    /// The volume.
+    pub volume: Uuid,
+    /// The spare.
+    pub spare: Uuid,
+    /// Its name; empty if it has none.
+    pub name: String,
+    /// Where everything lies on the spare.
+    pub layout: Layout,
+    /// Size in sectors.
+    pub main_sectors: u64,
+    /// Block in bytes.
+    pub block_bytes: u32,
+    /// The session that had it open before; zero if none had.
+    pub before: Session,
+    /// What that session left: `Clean`, or `Dirty` after a crash.
+    pub state: State,
+    /// This session; zero if nothing was written.
+    pub session: Uuid,
+    /// Main is provably the same, but its content is not what it was.
+    pub content_changed: bool,
+}
+
+/// A volume that is open and not yet at work.
+pub(crate) struct Opened {
+    pub(crate) info: VolumeInfo,
+    pub(crate) shared: Arc<Shared<Words>>,
+    pub(crate) core: Core,
+    /// What was read of main's content, and the rows the header keeps of it now.
+    pub(crate) content: (Content, Vec<ContentRow>),
+    pub(crate) queues: usize,
+    pub(crate) writable: bool,
+}
+
+/// What the header names, once it has been shown.
+struct Shown {
+    info: VolumeInfo,
+    role: Role,
+    settings: Settings,
+    identity: Vec<Row>,
+    content: Vec<ContentRow>,
+    shared: Arc<Shared<Words>>,
+    loader: Loader<Words>,
+    queues: usize,
+}
+
+struct Opening<'a> {
+    main: &'a Arc<dyn Device>,
+    spare: &'a Arc<dyn Device>,
+    options: &'a VolumeOptions,
+    io: MetaIo,
+    open: Open<Pages>,
+    shown: Option<Shown>,
+    content: Option<(Content, Vec<ContentRow>)>,
+}
+
+/// Opens the volume of `main` and `spare`, which the caller holds. Milliseconds count from `start`.
+pub(crate) fn open(
+    main: &Arc<dyn Device>,
+    spare: &Arc<dyn Device>,
+    options: &VolumeOptions,
+    start: Instant,
+) -> Result<Opened, VolumeError> {
+    check_apart(main, spare)?;
+    if !options.read_only && !options.force_quorum {
+        if let Some(device) = [main, spare].into_iter().find(|d| d.geometry().read_only) {
+            return Err(VolumeError::ReadOnlyDevice { device: device.describe() });
+        }
+    }
+    let io = MetaIo::new(Arc::clone(spare), start)
+        .map_err(|error| VolumeError::System(error.to_string()))?;
+    let mut settings = Settings::default();
+    options.settings.iter().for_each(|setting| {
+        settings.set(*setting);
+    });
+    let limit = u64::from(settings.recovery_limit_ms());
+    let open = Open::new(memory::page_cache(), limit, options.force_quorum);
+    Opening { main, spare, options, io, open, shown: None, content: None }.run()
+}
+
+impl Opening<'_> {
+    fn run(mut self) -> Result<Opened, VolumeError> {
+        self.io.read_ahead(true);
+        loop {
+            let now = self.io.now();
+            match self.open.step(now) {
+                OpenStep::Io(io) => {
+                    let layout = self.shown.as_ref().map(|shown| shown.info.layout);
+                    let at = |page, copy| page_sector(layout.as_ref(), page, copy);
+                    let job = match io.kind {
+                        IoKind::Read { page, copy } => MetaJob::Read(at(page, copy)),
+                        IoKind::Write { page, copy } => {
+                            let mut image = Box::new([0; PAGE_BYTES]);
+                            let _ = self.open.write_image(io.id, &mut image);
+                            MetaJob::Write(at(page, copy), image)
+                        }
+                        IoKind::Flush => MetaJob::Flush,
+                    };
+                    self.io.send(io.id, job);
+                }
+                OpenStep::Wait => self.wait(),
+                OpenStep::Loaded(PageId::Table(page)) => {
+                    self.load(page)?;
+                    self.open.accept();
+                }
+                OpenStep::Loaded(_) => self.show()?,
+                OpenStep::Judged(_) => self.go_on()?,
+                // What was given up is still at the device: it must not outlive the open.
+                OpenStep::Opened { .. } if self.io.is_out() => self.wait(),
+                OpenStep::Opened { writable } => return self.finish(writable),
+                OpenStep::Refused(refused) => return Err(self.refused(refused)),
+            }
+        }
+    }
+
+    fn refused(&self, refused: Refused) -> VolumeError {
+        VolumeError::Metadata { spare: self.spare.describe(), refused: Box::new(refused) }
+    }
+
+    fn wait(&mut self) {
+        let deadline = self.open.next_deadline();
+        match self.io.wait(deadline) {
+            Some(answer) => {
+                if answer.flush && answer.result.is_err() {
+                    self.open.flush_failed();
+                }
+                let result = answer.result.as_ref().map(Option::as_deref).map_err(|c| *c);
+                self.open.io_done(answer.id, result);
+            }
+            None => self.open.tick(self.io.now()),
+        }
+    }
+
+    /// The winning header: sizes first, since everything else is laid out by them.
+    fn show(&mut self) -> Result<(), VolumeError> {
+        let Some(image) = self.open.image() else {
+            return Err(self.refused(Refused::NoMemory { table_pages: 0 }));
+        };
+        let header = Header::of_image(image);
+        let layout = header
+            .layout()
+            .map_err(|error| VolumeError::Layout { spare: self.spare.describe(), error })?;
+        let (main_sectors, block_bytes) = (header.main_sectors(), header.block_bytes());
+        self.check_sizes(main_sectors, block_bytes, &layout)?;
+        let geometry = Geometry {
+            main_sectors,
+            block_sectors: (block_bytes / 512) as u8,
+            data_start: layout.data_start(),
+        };
+        let queues = queues();
+        let (shared, loader) = memory::empty_table(&layout, geometry, queues);
+        let mut snapshot = [0; SNAPSHOT_BYTES];
+        let kept = header.settings();
+        snapshot[..kept.len().min(SNAPSHOT_BYTES)]
+            .copy_from_slice(&kept[..kept.len().min(SNAPSHOT_BYTES)]);
+        let (mut settings, unknown) = Settings::from_snapshot(&snapshot);
+        if unknown > 0 {
+            tracing::warn!(unknown, "settings in the header that this version does not know");
+        }
+        self.options.settings.iter().for_each(|setting| {
+            settings.set(*setting);
+        });
+        let info = VolumeInfo {
+            volume: header.volume(),
+            spare: header.spare(),
+            name: header.name().to_owned(),
+            layout,
+            main_sectors,
+            block_bytes,
+            before: header.session(),
+            state: header.state(),
+            session: Uuid::default(),
+            content_changed: false,
+        };
+        let identity = main_identity::header_rows(&header);
+        let content = (0..MAX_CONTENTS).filter_map(|row| header.content(row)).collect();
+        let role = header.role();
+        self.shown =
+            Some(Shown { info, role, settings, identity, content, shared, loader, queues });
+        let states = vec![PageState::default(); state_count(layout.pages())];
+        self.open.accept_header(states.into_boxed_slice());
+        Ok(())
+    }
+
+    fn check_sizes(
+        &self,
+        main_sectors: u64,
+        block_bytes: u32,
+        layout: &Layout,
+    ) -> Result<(), VolumeError> {
+        let (main, spare) = (self.main.geometry(), self.spare.geometry());
+        for device in [self.main, self.spare] {
+            let own = device.logical_block();
+            if own > block_bytes {
+                let device = device.describe();
+                return Err(VolumeError::BlockSize { device, asked: block_bytes, own });
+            }
+        }
+        let whole = main.sectors & !(u64::from(block_bytes / 512) - 1);
+        if whole != main_sectors {
+            let (device, own) = (self.main.describe(), main.sectors);
+            return Err(VolumeError::Size { device, header: main_sectors, own });
+        }
+        if spare.sectors < layout.spare_sectors() {
+            let (device, own) = (self.spare.describe(), spare.sectors);
+            return Err(VolumeError::Size { device, header: layout.spare_sectors(), own });
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, page: dmremap_format::PageIndex) -> Result<(), VolumeError> {
+        let (Some(shown), Some(image)) = (self.shown.as_mut(), self.open.image()) else {
+            return Ok(());
+        };
+        shown
+            .loader
+            .page(&shown.shared, page, image)
+            .map_err(|fault| VolumeError::Table { spare: self.spare.describe(), fault })
+    }
+
+    /// Everything has been read and makes sense: is it ours to open, and is this its main?
+    fn go_on(&mut self) -> Result<(), VolumeError> {
+        self.io.read_ahead(false);
+        let spare = self.spare.describe();
+        let Some(shown) = self.shown.as_mut() else { return Ok(()) };
+        let read_only = self.options.read_only || self.options.force_quorum;
+        let served = shown.role == Role::Table
+            && match shown.info.state {
+                State::Clean | State::Dirty => true,
+                State::Restored => read_only,
+                _ => false,
+            };
+        if !served {
+            return Err(VolumeError::NotServed { spare, state: shown.info.state });
+        }
+        check_host(&spare, shown, self.options)?;
+        let (content, rows) = check_main(self.main, shown, self.options)?;
+        let kept = content.merged(&shown.content);
+        self.content = Some((content, kept.clone()));
+        if read_only {
+            self.open.read_only();
+            return Ok(());
+        }
+        let session =
+            host::random_uuid().map_err(|error| VolumeError::System(error.to_string()))?;
+        shown.info.session = session;
+        let (at, host, boot) = (unix_s(), host::host_id(), host::boot_id());
+        let mine = Session { host, boot, session, opened_at: at };
+        let change = |change| MetadataChange::Header { at, change };
+        let mut changes = vec![change(HeaderChange::Open(mine))];
+        if !self.options.settings.is_empty() {
+            changes.push(change(HeaderChange::Settings(shown.settings)));
+        }
+        // What was accepted, or has changed under a disk that is proved, is what it is known by now.
+        changes.extend(
+            main_identity::identity_changes(&shown.identity, &rows).into_iter().map(change),
+        );
+        changes
+            .extend(main_identity::content_changes(&shown.content, &kept).into_iter().map(change));
+        self.open.write(&changes);
+        Ok(())
+    }
+
+    fn finish(self, writable: bool) -> Result<Opened, VolumeError> {
+        let now = self.io.now();
+        let lost = || VolumeError::System("the open ended without a volume".into());
+        let shown = self.shown.ok_or_else(lost)?;
+        let mut commit: Commit<Pages> =
+            self.open.into_commit(memory::joins(), now).ok_or_else(lost)?;
+        commit.set_limit(u64::from(shown.settings.recovery_limit_ms()));
+        let seed = host::random_uuid().map_err(|error| VolumeError::System(error.to_string()))?;
+        let seed = seed.0.iter().fold(0u64, |seed, byte| seed << 4 ^ u64::from(*byte));
+        let core = Machine::new(Parts {
+            shared: Arc::clone(&shown.shared),
+            layout: shown.info.layout,
+            writer: shown.loader.writer,
+            allocator: shown.loader.allocator,
+            slots: shown.loader.slots,
+            commit,
+            jobs: memory::jobs(),
+            flushes: memory::flushes(),
+            settings: shown.settings,
+            read_only: !writable,
+            seed,
+        });
+        Ok(Opened {
+            info: shown.info,
+            shared: shown.shared,
+            core,
+            content: self.content.ok_or_else(lost)?,
+            queues: shown.queues,
+            writable,
+        })
+    }
+}
+
+/// Two hosts: what another host left open stays closed (DESIGN 6).
+fn check_host(spare: &str, shown: &Shown, options: &VolumeOptions) -> Result<(), VolumeError> {
+    let before = shown.info.before.host;
+    if shown.info.state != State::Dirty || options.force_in_use {
+        return Ok(());
+    }
+    if before == Uuid::default() {
+        tracing::warn!(
+            spare,
+            "not closed by a host that is not known: taken for a crash of this one"
+        );
+        return Ok(());
+    }
+    if before == host::host_id() {
+        return Ok(());
+    }
+    Err(VolumeError::OtherHost { spare: spare.to_owned(), host: before })
+}
+
+/// Is this the volume's main? What it holds itself is compared, not what lives elsewhere.
+fn check_main(
+    main: &Arc<dyn Device>,
+    shown: &mut Shown,
+    options: &VolumeOptions,
+) -> Result<(Content, Vec<Row>), VolumeError> {
+    let shared = Arc::clone(&shown.shared);
+    let elsewhere = move |sector: u64, sectors: u64| {
+        let first = shared.geometry.unit_of(sector);
+        let last = shared.geometry.unit_of(sector + sectors.saturating_sub(1));
+        shared.table.next(first).is_some_and(|entry| entry.unit <= last)
+    };
+    let content = main_identity::content(&**main, elsewhere);
+    let rows = main_identity::rows(&main.identity());
+    let known = main_identity::judge(&shown.identity, &shown.content, &rows, &content);
+    let refuse = |other| VolumeError::Main {
+        main: main.describe(),
+        was: main_identity::describe(&shown.identity, &shown.content),
+        is: main_identity::describe(&rows, &content.rows),
+        other,
+    };
+    match known {
+        Known::Same { content_changed } => {
+            shown.info.content_changed = content_changed;
+            Ok((content, rows))
+        }
+        Known::Other => Err(refuse(true)),
+        Known::Ask if options.accept_main => Ok((content, rows)),
+        Known::Ask => Err(refuse(false)),
+    }
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `cargo xtask lint`: what can be judged without running the program.
+
+use std::path::Path;
+
+use crate::{licences, run, stages, tidy};
+
+/// Runs every check, also after one has failed, and names those that did.
+pub fn run(root: &Path) -> bool {
+    let mut failed = Vec::new();
+    let mut check = |name: &str, good: bool| {
+        if !good {
+            failed.push(name.to_owned());
+        }
+    };
+    check("tidy", tidy::run(root));
+    check("format", run::succeeds(run::cargo(root).args(["fmt", "--all", "--check"])));
+    for set in stages::FEATURE_SETS {
+        let mut clippy = run::cargo(root);
+        clippy.arg("clippy").args(*set).args(["--all-targets", "--", "--deny", "warnings"]);
+        check(&run::shown(&clippy), run::succeeds(&mut clippy));
+    }
+    let mut doc = run::cargo(root);
+    doc.env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private_intra_doc_links");
+    check(
+        "docs",
+        run::succeeds(doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"])),
+    );
+    if run::installed("cargo-deny") {
+        check(
+            "licences",
+            run::succeeds(run::cargo(root).args(["deny", "check", "licenses", "bans"])),
+        );
+    } else {
+        check("licences", licences::check(root));
+    }
+    for name in &failed {
+        println!("lint: FAILED: {name}");
+    }
+    failed.is_empty()
+}

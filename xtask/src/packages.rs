@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The programs of others that tests use, and the packages of Debian and Ubuntu they come in.
+//!
+//! Nothing here is needed to build or run dm-remap; a test whose program is missing is skipped.
+
+use std::process::Command;
+
+use crate::run;
+
+/// A program that a test calls.
+pub struct Program {
+    /// Its name on `PATH`.
+    pub name: &'static str,
+    /// The package of Debian and Ubuntu.
+    pub package: &'static str,
+    /// What is tested with it.
+    pub why: &'static str,
+}
+
+/// Every program the tests call.
+pub const PROGRAMS: &[Program] = &[
+    Program { name: "mke2fs", package: "e2fsprogs", why: "a file system on the volume" },
+    Program { name: "nbdinfo", package: "libnbd-bin", why: "an NBD client of others: libnbd" },
+    Program { name: "nbdsh", package: "python3-libnbd", why: "NBD requests that break the rules" },
+    Program { name: "nbdkit", package: "nbdkit", why: "an NBD server of others" },
+    Program { name: "qemu-img", package: "qemu-utils", why: "an NBD client of others: QEMU" },
+];
+
+/// The packages whose program is not there.
+pub fn missing(programs: &[Program], there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    programs.iter().filter(|p| !there(p.name)).map(|p| p.package).collect()
+}
+
+/// The line to type that installs them.
+pub fn line(packages: &[&str]) -> String {
+    format!("apt-get install --yes --no-install-recommends {}", packages.join(" "))
+}
+
+/// Whether this is root on a system with apt.
+fn may_install() -> bool {
+    run::installed("apt-get")
+        && std::fs::metadata("/proc/self").is_ok_and(|meta| {
+            use std::os::unix::fs::MetadataExt;
+            meta.uid() == 0
+        })
+}
+
+/// Installs what is missing where that is allowed and possible; otherwise prints how.
+pub fn prepare(install: bool) {
+    let packages = missing(PROGRAMS, run::installed);
+    if packages.is_empty() {
+        return;
+    }
+    for program in PROGRAMS.iter().filter(|p| packages.contains(&p.package)) {
+        println!("missing: {} ({}), for {}", program.name, program.package, program.why);
+    }
+    if !(install && may_install()) {
+        println!("their tests will be skipped; to install them, as root on Debian or Ubuntu:");
+        println!("    {}", line(&packages));
+        return;
+    }
+    println!("installing: {}", packages.join(" "));
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
+        run::succeeds(command.stdin(std::process::Stdio::null()))
+    };
+    let words = line(&packages);
+    let install: Vec<&str> = words.split(' ').skip(1).collect();
+    if !(apt(&install) || (apt(&["update"]) && apt(&install))) {
+        println!("could not install all of them; the tests that use them will be skipped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_packages_of_missing_programs() {
+        let found = missing(PROGRAMS, |name| name == "mke2fs");
+        assert!(!found.contains(&"e2fsprogs"));
+        assert_eq!(found.len(), PROGRAMS.len() - 1);
+        assert!(missing(PROGRAMS, |_| true).is_empty());
+    }
+
+    #[test]
+    fn the_line_installs_just_these() {
+        assert_eq!(line(&["a", "b"]), "apt-get install --yes --no-install-recommends a b");
+    }
+}

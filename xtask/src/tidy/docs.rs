@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Rules about the documents: links lead somewhere, and a test they name exists.
+
+use std::collections::BTreeSet;
+
+use super::{Complaints, Tree, complain};
+use crate::lex;
+
+/// The document that says which test shows which line of the design.
+const TESTING: &str = "docs/TESTING.md";
+
+/// Every relative link of a document names a file or folder of the tree.
+pub fn links_lead_somewhere(tree: &Tree) -> Complaints {
+    let mut found = Complaints::new();
+    for file in tree.files.iter().filter(|file| file.path.ends_with(".md")) {
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for (at, _) in file.text.match_indices("](") {
+            let target = file.text[at + 2..].split(')').next().unwrap_or("");
+            let path = target.split('#').next().unwrap_or("");
+            if path.is_empty() || path.contains("://") || path.starts_with("mailto:") {
+                continue;
+            }
+            let wanted = resolve(folder, path);
+            let inside = format!("{wanted}/");
+            if !tree.paths.iter().any(|p| *p == wanted || p.starts_with(&inside)) {
+                let line = lex::line_of(&file.text, at);
+                found.push(complain(file, line, format!("the link to {path} leads nowhere")));
+            }
+        }
+    }
+    found
+}
+
+fn resolve(folder: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Every row of `docs/TESTING.md` whose first cell is a line of the design (`9.1`, `10.37`) names
+/// at least one test in backticks, or says `later` and why; and every test it names exists.
+pub fn named_tests_exist(tree: &Tree) -> Complaints {
+    let Some(file) = tree.get(TESTING) else { return Complaints::new() };
+    let tests = all_tests(tree);
+    let mut found = Complaints::new();
+    for (index, line) in file.text.lines().enumerate() {
+        let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
+        if !line.starts_with('|') || !cells.first().is_some_and(|cell| is_design_line(cell)) {
+            continue;
+        }
+        let last = cells.last().copied().unwrap_or("");
+        let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() && !last.starts_with("later: ") {
+            found.push(complain(file, index + 1, format!("{} names no test", cells[0])));
+        }
+        for name in names {
+            let function = name.rsplit("::").next().unwrap_or(name);
+            if !tests.contains(function) {
+                found.push(complain(file, index + 1, format!("there is no test {name}")));
+            }
+        }
+    }
+    found
+}
+
+fn is_design_line(cell: &str) -> bool {
+    cell.split_once('.').is_some_and(|(section, line)| {
+        matches!(section, "9" | "10")
+            && !line.is_empty()
+            && line.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+/// Names of all functions marked `#[test]`.
+fn all_tests(tree: &Tree) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in tree.files.iter().filter(|file| file.is_rust()) {
+        let code = lex::code_only(&file.text);
+        for (at, mark) in code.match_indices("#[test]") {
+            let after = &code[at + mark.len()..];
+            if let Some(function) = lex::functions(after).into_iter().next() {
+                names.insert(function.name);
+            }
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_link_to_nothing() {
+        let tree = Tree::of(&[
+            (
+                "docs/A.md",
+                "[b](B.md) [up](../README.md#x) [web](https://x.org) [bad](C.md) [f](../docs)",
+            ),
+            ("docs/B.md", ""),
+            ("README.md", ""),
+        ]);
+        assert_eq!(links_lead_somewhere(&tree), ["docs/A.md:1: the link to C.md leads nowhere"]);
+    }
+
+    #[test]
+    fn finds_a_named_test_that_is_not_there() {
+        let rows = "| line | test |\n|---|---|\n| 9.1 | x | `sim::here` |\n| 9.2 | x | `gone` |\n\
+                    | 10.3 | x | |\n| 10.4 | x | later: with the scan |\n";
+        let tree = Tree::of(&[
+            (TESTING, rows),
+            ("a.rs", "#[test]\nfn here() {}\n// #[test]\nfn gone() {}\n"),
+        ]);
+        let found = named_tests_exist(&tree);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].ends_with("there is no test gone"));
+        assert!(found[1].ends_with("10.3 names no test"));
+    }
+}
