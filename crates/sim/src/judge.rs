@@ -179,6 +179,7 @@ impl World {
     }
 
     fn judge_write_error(&mut self, request: &Request, piece: &Piece, class: Class) -> Checked {
+        self.watch_machine();
         let since = request.began;
         let doubtful = self.session.as_ref().is_some_and(|session| {
             session.metadata_trouble
@@ -191,7 +192,7 @@ impl World {
             || self.troubles.since(Trouble::Slow, since)
             || (class.is_suspect()
                 && (doubtful
-                    || (self.past_limit(request) && !request.verdict)
+                    || self.past_limit(request)
                     || self.troubles.since(Trouble::Metadata, since)
                     || self.troubles.since(Trouble::SpareFull, since)
                     || piece.kind == Kind::Discard
@@ -199,6 +200,8 @@ impl World {
         if just {
             return Ok(());
         }
+        let status = self.session.as_ref().map(|s| s.machine.status());
+        self.note(|| format!("{status:?}"));
         fail(format!(
             "{:?} {} of {}+{} failed with {class}, and nothing excuses it",
             piece.kind, request.id, piece.sector, piece.sectors
@@ -295,7 +298,7 @@ impl World {
     /// Watches what the spare does to recovery's operations.
     pub fn watch_spare(&mut self, op: &Op, ending: &Ending) {
         let failed = ending.is_err();
-        let out = self.troubles.now(Trouble::SpareOut) || self.troubles.now(Trouble::MainOut);
+        let out = self.disks[1].is_out(self.now);
         let tick = self.tick;
         let Some(session) = &mut self.session else { return };
         match (op.dev, op.kind) {
