@@ -393,7 +393,12 @@ impl Disk {
             for &at in answered.iter().filter(|at| Some(**at) != chosen) {
                 if let Content::Data { sector, version } = versions[at].content {
                     self.counts.lost += 1;
-                    self.lost.push(Lost { sector, version, origin: versions[at].origin });
+                    self.lost.push(Lost {
+                        at: place,
+                        sector,
+                        version,
+                        origin: versions[at].origin,
+                    });
                 }
             }
             if let (Some(at), Some(cell)) = (chosen, self.medium.get_mut(place as usize)) {

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use dmremap_core::resolve::Place;
 use dmremap_core::{Class, Dev, Millis};
 
 use crate::client::Client;
@@ -431,7 +432,14 @@ impl World {
                         .any(|part| part.piece.request == request.id && part.covers(lost.sector))
             });
             self.note(|| format!("  {dev:?} loses {lost:?}"));
-            self.oracle.lost(&lost, dev == Dev::Main || !under_way, tick);
+            // A write tried again where the block lives needs no commit, and so no flush either.
+            let in_place = self.session.as_ref().is_some_and(|session| {
+                let size = self.config.block_sectors;
+                let block = lost.sector / size * size;
+                let place = session.shared.resolve(block, size).place;
+                matches!(place, Place::Spare { sector, .. } if sector + lost.sector - block == lost.at)
+            });
+            self.oracle.lost(&lost, dev == Dev::Main || !under_way || in_place, tick);
         }
     }
 
