@@ -378,3 +378,111 @@ fn messages_move_units_and_bring_them_home() {
     let settings = bench.open().settings().unwrap();
     assert_eq!(settings.read_retries(), 1);
 }
+
+/// A device that counts its reads, and keeps every operation until the test lets it go.
+struct Held {
+    disk: Arc<MemoryDevice>,
+    reads: std::sync::atomic::AtomicU64,
+    gate: (std::sync::Mutex<(bool, u32)>, std::sync::Condvar),
+}
+
+impl Held {
+    fn new(disk: Arc<MemoryDevice>) -> Arc<Held> {
+        Arc::new(Held { disk, reads: Default::default(), gate: Default::default() })
+    }
+
+    fn hold(&self, on: bool) {
+        self.gate.0.lock().unwrap().0 = on;
+        self.gate.1.notify_all();
+    }
+
+    /// Waits until so many operations are held.
+    fn wait_held(&self, count: u32) {
+        let held = self.gate.0.lock().unwrap();
+        drop(self.gate.1.wait_while(held, |(_, held)| *held < count).unwrap());
+    }
+
+    fn pass(&self) {
+        let mut state = self.gate.0.lock().unwrap();
+        state.1 += 1;
+        self.gate.1.notify_all();
+        state = self.gate.1.wait_while(state, |(on, _)| *on).unwrap();
+        state.1 -= 1;
+    }
+}
+
+impl Device for Held {
+    fn geometry(&self) -> dmremap_engine::Geometry {
+        self.disk.geometry()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), Class> {
+        self.pass();
+        self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.disk.read_at(buf, offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64, fua: bool) -> Result<(), Class> {
+        self.pass();
+        self.disk.write_at(buf, offset, fua)
+    }
+    fn flush(&self) -> Result<(), Class> {
+        self.pass();
+        self.disk.flush()
+    }
+    fn discard(&self, offset: u64, len: u64) -> Result<(), Class> {
+        self.pass();
+        self.disk.discard(offset, len)
+    }
+    fn write_zeroes(&self, offset: u64, len: u64, fua: bool) -> Result<(), Class> {
+        self.pass();
+        self.disk.write_zeroes(offset, len, fua)
+    }
+    fn identity(&self) -> dmremap_engine::Identity {
+        self.disk.identity()
+    }
+    fn describe(&self) -> String {
+        "held".into()
+    }
+}
+
+#[test]
+fn a_stuck_main_holds_up_neither_the_spare_nor_anything_after_its_answer() {
+    let bench = Bench::formatted(MAIN, SPARE, 512);
+    let main = Held::new(bench.main.clone());
+    let volume = Volume::open(main.clone(), bench.spare.clone(), &accept(), |_| {}).unwrap();
+    assert!(matches!(volume.act(message::parse("remap 800").unwrap()), Done::Remapped { .. }));
+    main.hold(true);
+    let answered = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for n in 0..40u64 {
+            let (volume, answered) = (&volume, &answered);
+            scope.spawn(move || {
+                assert_eq!(read(volume, n * 8, 8), (original(n * 8, 8), vec![]));
+                answered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+        main.wait_held(16);
+        assert_eq!(read(&volume, 800, 8), (original(800, 8), vec![]), "the spare goes on");
+        assert_eq!(answered.load(std::sync::atomic::Ordering::Relaxed), 0);
+        let closing = scope.spawn(|| volume.close());
+        main.hold(false);
+        assert!(closing.join().unwrap());
+    });
+    assert_eq!(answered.load(std::sync::atomic::Ordering::Relaxed), 40);
+}
+
+#[test]
+fn an_open_reads_ahead_and_falls_back_where_a_run_is_bad() {
+    let bench = Bench::new(MAIN, 65_536, 512);
+    let spare = Held::new(bench.spare.clone());
+    let devices: (Arc<dyn Device>, Arc<dyn Device>) = (bench.main.clone(), spare.clone());
+    let options = FormatOptions { max_entries: Some(126 * 100), ..FormatOptions::default() };
+    format(&devices.0, &devices.1, &options).unwrap();
+    spare.reads.store(0, std::sync::atomic::Ordering::Relaxed);
+    let volume = Volume::open(devices.0, devices.1, &accept(), |_| {}).unwrap();
+    let reads = spare.reads.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(reads < 40, "{reads} reads for 510 pages");
+    volume.abandon();
+    drop(volume);
+    bench.spare_fails(&[(16 + 8 * 50, 1, "read"), (1024 + 16 + 8 * 51, 1, "read")]);
+    assert!(bench.open().close());
+}

@@ -8,11 +8,12 @@
 //! anew and flushed; a copy's reads may fail for the length of a session.
 #![allow(dead_code)]
 
-use dmremap_core::Class;
-use std::ops::Range;
+pub mod model;
 
+use dmremap_core::Class;
 use dmremap_core::commit::{
-    Cached, Commit, Image, IoId, IoKind, Joined, OutcomeKind, PageId, PageState, Store, VolumeId,
+    Cached, Commit, Image, Io, IoId, IoKind, Joined, OutcomeKind, PageId, PageState, Store,
+    VolumeId,
 };
 use dmremap_core::open::{Open, OpenStep, Refused};
 use dmremap_format::{CopyIndex, PageFault, PageIndex, SeenHeader, Stamp, Uuid};
@@ -308,14 +309,22 @@ pub fn spread(n: u64) -> u128 {
 }
 
 /// What is wrong with the spare for one session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// Copies whose reads fail, one bit each.
     pub reads: u8,
     /// Copies whose writes fail.
     pub writes: u8,
+    /// From this write of the session on, counted from 0.
+    pub from: u32,
+    /// Up to this one, not included.
+    pub until: u32,
     /// The flush that fails, counted from 0.
     pub flush: Option<u32>,
+}
+
+impl Faults {
+    pub const NONE: Faults = Faults { reads: 0, writes: 0, from: 0, until: u32::MAX, flush: None };
 }
 
 /// A spare under a session: runs the machines' I/O and reports every write, since a power cut can
@@ -323,6 +332,7 @@ pub struct Faults {
 pub struct Spare<'a> {
     pub disk: Disk,
     pub faults: Faults,
+    pub writes: u32,
     pub flushes: u32,
     /// Hears of every write, with the cell it went to.
     pub cut: &'a mut dyn FnMut(&Disk, usize),
@@ -331,16 +341,22 @@ pub struct Spare<'a> {
 /// The answer to an I/O: the page that was read, if any, or an error.
 pub type Answer = Result<Option<Tiny>, Class>;
 
-impl Spare<'_> {
+impl<'a> Spare<'a> {
+    pub fn new(disk: Disk, faults: Faults, cut: &'a mut dyn FnMut(&Disk, usize)) -> Self {
+        Spare { disk, faults, writes: 0, flushes: 0, cut }
+    }
+
     pub fn run(&mut self, io: IoKind, image: impl FnOnce() -> Tiny) -> Answer {
+        let Faults { reads, writes, from, until, flush } = self.faults;
         match io {
-            IoKind::Read { copy, .. } if self.faults.reads >> copy.0 & 1 != 0 => Err(Class::Medium),
+            IoKind::Read { copy, .. } if reads >> copy.0 & 1 != 0 => Err(Class::Medium),
             IoKind::Read { page, copy } => {
                 let cell = self.disk.cell(page, copy);
                 Ok(Some(cell.pending.unwrap_or(cell.now)))
             }
             IoKind::Write { page, copy } => {
-                let bad = self.faults.writes >> copy.0 & 1 != 0;
+                let bad = writes >> copy.0 & 1 != 0 && (from..until).contains(&self.writes);
+                self.writes += 1;
                 if bad {
                     self.disk.failed_write(page, copy, image());
                 } else {
@@ -350,20 +366,13 @@ impl Spare<'_> {
                 if bad { Err(Class::Io) } else { Ok(None) }
             }
             IoKind::Flush => {
-                let good = self.faults.flush != Some(self.flushes);
+                let good = flush != Some(self.flushes);
                 self.flushes += 1;
                 self.disk.flush(good);
                 if good { Ok(None) } else { Err(Class::Io) }
             }
         }
     }
-}
-
-/// What an open came to.
-pub struct Served {
-    pub commit: Commit<TinyStore>,
-    pub tables: Vec<Content>,
-    pub writable: bool,
 }
 
 /// What an open would serve; nothing is written.
@@ -389,6 +398,14 @@ pub fn peek(pages: &[Tiny], reads: u8) -> Result<Vec<Content>, Refused> {
             step => panic!("{step:?} in pass 1"),
         }
     }
+}
+
+/// What an open came to.
+pub struct Served {
+    pub commit: Commit<TinyStore>,
+    /// The table pages.
+    pub tables: Vec<Content>,
+    pub writable: bool,
 }
 
 /// Opens as session `session`.
@@ -429,25 +446,29 @@ pub fn open(spare: &mut Spare<'_>, session: u8) -> Result<Served, Refused> {
     }
 }
 
-/// Runs the commit machine until it waits for nothing but time. `told` hears every outcome as soon
-/// as it is known, with the spare as it is then.
+/// Carries out one I/O of the commit machine.
+pub fn answer(commit: &mut Commit<TinyStore>, spare: &mut Spare<'_>, io: Io, now: u64) {
+    let answer = spare.run(io.kind, || sent(commit, io.id));
+    if io.kind == IoKind::Flush && answer.is_err() {
+        commit.flush_failed();
+    }
+    commit.io_done(io.id, answer.as_ref().map(Option::as_ref).map_err(|c| *c), now);
+}
+
+/// Runs the commit machine until it waits for nothing but time; its outcomes.
 pub fn drive(
     commit: &mut Commit<TinyStore>,
     spare: &mut Spare<'_>,
     now: u64,
-    told: &mut dyn FnMut(&Disk, u32, OutcomeKind),
-) {
+) -> Vec<(u32, OutcomeKind)> {
+    let mut outcomes = Vec::new();
     loop {
         let io = commit.next_io(now);
         while let Some(outcome) = commit.next_outcome() {
-            told(&spare.disk, outcome.token, outcome.kind);
+            outcomes.push((outcome.token, outcome.kind));
         }
-        let Some(io) = io else { break };
-        let answer = spare.run(io.kind, || sent(commit, io.id));
-        if io.kind == IoKind::Flush && answer.is_err() {
-            commit.flush_failed();
-        }
-        commit.io_done(io.id, answer.as_ref().map(Option::as_ref).map_err(|c| *c), now);
+        let Some(io) = io else { return outcomes };
+        answer(commit, spare, io, now);
     }
 }
 

@@ -126,6 +126,7 @@ pub(crate) fn open(
 
 impl Opening<'_> {
     fn run(mut self) -> Result<Opened, VolumeError> {
+        self.io.read_ahead(true);
         loop {
             let now = self.io.now();
             match self.open.step(now) {
@@ -265,6 +266,7 @@ impl Opening<'_> {
 
     /// Everything has been read and makes sense: is it ours to open, and is this its main?
     fn go_on(&mut self) -> Result<(), VolumeError> {
+        self.io.read_ahead(false);
         let spare = self.spare.describe();
         let Some(shown) = self.shown.as_mut() else { return Ok(()) };
         let read_only = self.options.read_only || self.options.force_quorum;
