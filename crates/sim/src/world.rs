@@ -36,6 +36,8 @@ pub struct Config {
     pub max_entries: u32,
     /// `recovery_limit_ms`.
     pub limit_ms: u32,
+    /// The limit is so long that nothing but a hang comes up to it: it excuses no error.
+    pub patient: bool,
     /// Everyday latency of a command at most, in milliseconds.
     pub latency_ms: u64,
 }
@@ -53,6 +55,7 @@ impl Config {
             block_sectors,
             max_entries: *rng.pick(&[100, 126, 300]),
             limit_ms: *rng.pick(&[1_000, 5_000, 30_000]),
+            patient: false,
             latency_ms: *rng.pick(&[0, 2, 8]),
         }
     }
