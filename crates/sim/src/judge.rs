@@ -53,6 +53,9 @@ impl World {
         }
         if !self.parts.values().any(|p| p.piece.request == request.id) {
             self.request_ended(request.id);
+            for ticket in request.tickets {
+                self.return_ticket(ticket)?;
+            }
         }
         Ok(())
     }
