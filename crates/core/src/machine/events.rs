@@ -287,15 +287,16 @@ impl<M: Memory> Machine<M> {
         }
         if self.job(j).late {
             let job = *self.job(j);
-            let blocks = match job.stage {
-                Stage::Try => job.own,
-                Stage::LastTry => run_mask(job.cursor, 1),
+            // Late or not, what was written in place is good: a mark would hide what can be read.
+            let failed = if answer == Answer::Good { 0 } else { u8::MAX };
+            let good = match job.stage {
+                Stage::Try => job.own & !failed,
+                Stage::LastTry => {
+                    job.own & !(job.todo | job.unsure | (failed & run_mask(job.cursor, 1)))
+                }
                 _ => 0,
             };
-            if answer == Answer::Good {
-                // Late or not, it was written in place: a mark would hide what can be read.
-                self.shared.pending.drop_marks(job.unit, blocks);
-            }
+            self.shared.pending.drop_marks(job.unit, good);
             return self.release(j, now);
         }
         self.step(j, Input::Answer(answer), now);
