@@ -306,7 +306,7 @@ impl<M: Memory> Machine<M> {
         let job = self.job(j);
         let class = job.class;
         match (job.dest, job.target, job.goal) {
-            (Dev::Spare(_), Some(unit), Goal::Remap) if job.fresh_unit => {
+            (Dev::Spare(_), Some(unit), _) if job.fresh_unit && job.named => {
                 self.quarantine(unit);
                 self.allocator.free(unit);
                 let job = self.job(j);
