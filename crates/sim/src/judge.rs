@@ -53,6 +53,9 @@ impl World {
         }
         if !self.parts.values().any(|p| p.piece.request == request.id) {
             self.request_ended(request.id);
+            for ticket in request.tickets {
+                self.return_ticket(ticket)?;
+            }
         }
         Ok(())
     }
@@ -117,7 +120,14 @@ impl World {
         while sector < piece.sector + u64::from(piece.sectors) {
             let block = sector % 8 / size;
             if mask & (1 << block) != 0 && !piece.hasty {
-                if let Some(why) = self.read_error_unjust(request, sector, class) {
+                // A piece that fails whole may owe it to another of its blocks' device.
+                let whole = mask == u8::MAX
+                    && u64::from(piece.sectors) > size
+                    && [Dev::Main, Dev::Spare(0)]
+                        .iter()
+                        .any(|dev| self.troubles.excuse(*dev, request.began));
+                let unjust = self.read_error_unjust(request, sector, class);
+                if let Some(why) = unjust.filter(|_| !whole) {
                     return fail(format!(
                         "read {} of sector {sector} failed with {class}: {why}",
                         request.id
@@ -159,19 +169,22 @@ impl World {
 
     /// Whether recovery has had all the time it may take for this request.
     fn past_limit(&self, request: &Request) -> bool {
-        request.since.is_some_and(|since| self.now >= since + u64::from(self.config.limit_ms))
+        let limit = u64::from(self.config.limit_ms);
+        !self.config.patient && request.since.is_some_and(|since| self.now >= since + limit)
     }
 
     /// Why the block at `sector` should not be gone.
     fn gone_unjust(&self, sector: u64) -> Option<String> {
         let spare = &self.disks[1];
         let just = (sector..sector + self.config.block_sectors).any(|s| {
-            self.oracle.allowed(s).iter().any(|version| spare.unread.contains(&(s, *version)))
+            let failures = |version: &u32| spare.unread.get(&(s, *version)).copied().unwrap_or(0);
+            self.oracle.allowed(s).iter().any(|version| failures(version) >= 2)
         });
-        (!just).then(|| "it is gone, and the spare had never failed to read it".into())
+        (!just).then(|| "it is gone, and the spare had not failed twice to read it".into())
     }
 
     fn judge_write_error(&mut self, request: &Request, piece: &Piece, class: Class) -> Checked {
+        self.watch_machine();
         let since = request.began;
         let doubtful = self.session.as_ref().is_some_and(|session| {
             session.metadata_trouble
@@ -184,7 +197,7 @@ impl World {
             || self.troubles.since(Trouble::Slow, since)
             || (class.is_suspect()
                 && (doubtful
-                    || (self.past_limit(request) && !request.verdict)
+                    || self.past_limit(request)
                     || self.troubles.since(Trouble::Metadata, since)
                     || self.troubles.since(Trouble::SpareFull, since)
                     || piece.kind == Kind::Discard
@@ -192,6 +205,8 @@ impl World {
         if just {
             return Ok(());
         }
+        let status = self.session.as_ref().map(|s| s.machine.status());
+        self.note(|| format!("{status:?}"));
         fail(format!(
             "{:?} {} of {}+{} failed with {class}, and nothing excuses it",
             piece.kind, request.id, piece.sector, piece.sectors
@@ -241,7 +256,9 @@ impl World {
         let excused = self.troubles.excuse(Dev::Main, since)
             || self.troubles.excuse(Dev::Spare(0), since)
             || self.troubles.since(Trouble::Slow, since);
-        if let Err(why) = self.flush_judge.answered(request.connection, request.arrived, outcome, excused) {
+        if let Err(why) =
+            self.flush_judge.answered(request.connection, request.arrived, outcome, excused)
+        {
             return fail(format!("flush {id} on {}: {why}", request.connection));
         }
         if outcome.is_ok() {
@@ -286,7 +303,7 @@ impl World {
     /// Watches what the spare does to recovery's operations.
     pub fn watch_spare(&mut self, op: &Op, ending: &Ending) {
         let failed = ending.is_err();
-        let out = self.troubles.now(Trouble::SpareOut) || self.troubles.now(Trouble::MainOut);
+        let out = self.disks[1].is_out(self.now);
         let tick = self.tick;
         let Some(session) = &mut self.session else { return };
         match (op.dev, op.kind) {
@@ -306,6 +323,9 @@ impl World {
                 let same =
                     ending.as_ref().is_ok_and(|contents| session.holds(buffer, offset, contents));
                 if !same {
+                    // It counts as a failed flush, which fails a commit's pair.
+                    session.metadata_trouble = true;
+                    self.troubles.strike(Trouble::Metadata, tick);
                     session.bad_spare_sectors.insert(op.sector / 8);
                     self.troubles.strike(Trouble::SpareBad, tick);
                 }
@@ -328,7 +348,8 @@ impl World {
                 let trouble = suspect(dev);
                 self.troubles.begin(trouble, tick);
                 let bad = self.session.as_mut().map_or(0, |s| s.bad_probes[row(dev)]);
-                if bad < 2 {
+                // A read that is still out when its time is over counts as bad.
+                if bad < 2 && !self.troubles.now(Trouble::Slow) {
                     return fail(format!("{dev:?} is held for suspect after {bad} bad probes"));
                 }
             }
@@ -360,10 +381,7 @@ impl World {
                     }
                 }
             }
-            Event::SpareFull => self.troubles.strike(Trouble::SpareFull, tick),
-            Event::MetadataDegraded | Event::InDoubt { .. } => {
-                self.troubles.strike(Trouble::Metadata, tick);
-            }
+            Event::InDoubt { .. } => self.troubles.strike(Trouble::Metadata, tick),
             _ => {}
         }
         Ok(())

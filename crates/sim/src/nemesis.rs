@@ -2,6 +2,8 @@
 //! Who does the harm, inside the permitted fault model of [`crate::disk`].
 //!
 //! What it holds itself to, so that every demand of the oracle is just:
+//! * A device that is out says anything but `Medium`: what it could not read by its own word is
+//!   weak, and moved.
 //! * Outages of one device are further apart than any recovery lasts: a failure, a good probe and a
 //!   failure of one recovery never come from two outages.
 //! * One metadata copy is bad at a time; another, or a silent reset of the spare, comes only when
@@ -11,7 +13,7 @@
 
 use dmremap_core::{Class, Dev, Millis};
 
-use crate::fault::{Outage, Region, RegionMode, SectorFault};
+use crate::fault::{Loss, Outage, Region, RegionMode, SectorFault};
 use crate::rng::Rng;
 use crate::world::{Checked, World, row};
 
@@ -51,7 +53,7 @@ pub struct Profile {
 impl Profile {
     /// Bad sectors and crashes, nothing else.
     pub const BAD_SECTORS: Profile = Profile {
-        every_ms: 20,
+        every_ms: 60,
         bad_main: 30,
         bad_spare: 0,
         cure: 10,
@@ -75,7 +77,7 @@ impl Profile {
         let (reset, flush, copy) = (some(3, 3), some(3, 4), some(3, 3));
         let (slow_one_in, lying_one_in) = (some(6, 400), some(5, 6));
         Profile {
-            every_ms: *rng.pick(&[8, 20, 60]),
+            every_ms: *rng.pick(&[20, 80, 300]),
             bad_main: rng.range(4, 30),
             bad_spare,
             cure: rng.range(2, 12),
@@ -100,8 +102,11 @@ pub struct Nemesis {
     next: Millis,
     /// No outage of the device before.
     calm_until: [Millis; 2],
-    /// The spare's metadata may not be whole after what was done to it.
-    shaken: bool,
+    /// A device has vanished: a crash follows.
+    reopen_at: Option<Millis>,
+    /// A copy may go bad at every crash, whichever was bad before (beyond the permitted model, for
+    /// the variants that take two faults to be caught).
+    pub copy_anew: bool,
     /// The bad copy.
     bad_copy: Option<Region>,
 }
@@ -110,7 +115,14 @@ impl Nemesis {
     /// One that does nothing.
     #[must_use]
     pub fn none() -> Nemesis {
-        Nemesis { profile: None, next: 0, calm_until: [0; 2], shaken: false, bad_copy: None }
+        Nemesis {
+            profile: None,
+            next: 0,
+            calm_until: [0; 2],
+            reopen_at: None,
+            copy_anew: false,
+            bad_copy: None,
+        }
     }
 
     /// One that acts by `profile`.
@@ -175,6 +187,11 @@ impl World {
             return Ok(());
         }
         self.counts.harm += 1;
+        if self.nemesis.reopen_at.is_some_and(|at| at <= self.now) {
+            self.nemesis.reopen_at = None;
+            let kill = if self.rng.one_in(2) { Harm::Kill } else { Harm::Cut };
+            return self.do_harm(kill);
+        }
         let weights = [
             (profile.bad_main, Harm::BadMain),
             (profile.bad_spare, Harm::BadSpare),
@@ -208,8 +225,8 @@ impl World {
             Harm::Reset => self.reset(),
             Harm::Flush => {
                 let dev = self.any_dev();
-                let loses = self.rng.one_in(2);
-                self.note(|| format!("harm: the next flush of {dev:?} fails, loses {loses}"));
+                let loses = *self.rng.pick(&[Loss::Keeps, Loss::Loses, Loss::Forgets]);
+                self.note(|| format!("harm: the next flush of {dev:?} fails, {loses:?}"));
                 self.disk(dev).faults.failing_flushes = Some((1, loses));
             }
             Harm::Copy => self.bad_copy(),
@@ -287,13 +304,8 @@ impl World {
         }
         let lasts = *self.rng.pick(&[5, 50, 500, limit / 2, limit * 2]);
         let until = self.now + self.rng.range(1, lasts);
-        let class = *self.rng.pick(&[
-            Class::Io,
-            Class::Io,
-            Class::Medium,
-            Class::Transport,
-            Class::Timeout,
-        ]);
+        let classes = [Class::Io, Class::Io, Class::Target, Class::Transport, Class::Timeout];
+        let class = *self.rng.pick(&classes);
         self.nemesis.calm_until[row(dev)] = until + limit * 2;
         self.note(|| format!("harm: {dev:?} is out with {class} until {until}"));
         self.disk(dev).faults.outage = Some(Outage { class, until });
@@ -302,6 +314,8 @@ impl World {
     fn vanish(&mut self) {
         let dev = self.any_dev();
         self.note(|| format!("harm: {dev:?} vanishes"));
+        // Nothing is served from it until the next open: let that come soon.
+        self.nemesis.reopen_at = Some(self.now + self.rng.range(1, 60));
         let World { disks, rng, .. } = self;
         disks[row(dev)].lose_cache(rng);
         disks[row(dev)].vanished = true;
@@ -315,11 +329,10 @@ impl World {
             if silent && (self.nemesis.bad_copy.is_some() || !self.metadata_whole()) {
                 return;
             }
-            self.nemesis.shaken = true;
         }
         self.note(|| format!("harm: {dev:?} is reset, silently {silent}"));
         if !silent {
-            self.disk(dev).faults.failing_flushes = Some((1, true));
+            self.disk(dev).faults.failing_flushes = Some((1, Loss::Loses));
         }
         let World { disks, rng, .. } = self;
         disks[row(dev)].lose_cache(rng);
@@ -333,13 +346,29 @@ impl World {
             self.disks[1].faults.regions.retain(|r| *r != region);
             return;
         }
-        if !self.metadata_whole() {
-            return;
+        if self.metadata_whole() {
+            self.spoil_copy();
         }
-        let Some(session) = &self.session else { return };
+    }
+
+    /// At a crash, if so configured: another copy is the bad one.
+    pub fn copy_anew(&mut self) {
+        if self.nemesis.copy_anew {
+            let old = self.nemesis.bad_copy.take();
+            self.disks[1].faults.regions.retain(|r| Some(*r) != old);
+            if !self.rng.one_in(3) {
+                self.spoil_copy();
+            }
+        }
+    }
+
+    fn spoil_copy(&mut self) {
+        let Ok(layout) = self.layout() else { return };
         let copy = dmremap_format::CopyIndex(self.rng.below(5) as u8);
-        let start = session.layout.header_sector(copy);
-        let sectors = (2 + u64::from(session.layout.pages())) * 8;
+        let pages = u64::from(layout.pages());
+        // All of it, its header and generation page, or its table alone.
+        let (skip, count) = *self.rng.pick(&[(0, 2 + pages), (0, 2), (2, pages)]);
+        let (start, sectors) = (layout.header_sector(copy) + skip * 8, count * 8);
         let class = self.any_suspect_class();
         let mode = match self.rng.below(6) {
             0 => RegionMode::Unreadable(class),

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use dmremap_core::resolve::Place;
 use dmremap_core::{Class, Dev, Millis};
 
 use crate::client::Client;
@@ -16,11 +17,11 @@ use crate::command::{CommandId, Stage};
 use crate::content::{ADOPTED, Content};
 use crate::disk::Disk;
 use crate::driver::{Part, PartId, PartStage, Request, Told};
-use crate::excuse::{FlushJudge, Troubles};
+use crate::excuse::{FlushJudge, Trouble, Troubles};
 use crate::nemesis::Nemesis;
 use crate::oracle::{Oracle, Tick};
 use crate::rng::Rng;
-use crate::session::Session;
+use crate::session::{JOBS, Session};
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Config {
     pub max_entries: u32,
     /// `recovery_limit_ms`.
     pub limit_ms: u32,
+    /// The limit is so long that nothing but a hang comes up to it: it excuses no error.
+    pub patient: bool,
     /// Everyday latency of a command at most, in milliseconds.
     pub latency_ms: u64,
 }
@@ -52,6 +55,7 @@ impl Config {
             block_sectors,
             max_entries: *rng.pick(&[100, 126, 300]),
             limit_ms: *rng.pick(&[1_000, 5_000, 30_000]),
+            patient: false,
             latency_ms: *rng.pick(&[0, 2, 8]),
         }
     }
@@ -273,7 +277,9 @@ impl World {
         for (id, part) in &self.parts {
             let ready = match &part.stage {
                 PartStage::Taken | PartStage::AtDevice { .. } => false,
-                PartStage::Waiting { wakes: seen, .. } => *seen != wakes,
+                PartStage::Waiting { wakes: seen, .. } => {
+                    *seen != wakes || self.limit_of(part).is_some_and(|at| at <= self.now)
+                }
                 PartStage::RetryAt(at) => self.now >= *at,
                 _ => true,
             };
@@ -306,6 +312,11 @@ impl World {
         self.steps = steps;
     }
 
+    /// When a waiting piece is presented again whatever happens.
+    fn limit_of(&self, part: &Part) -> Option<Millis> {
+        part.piece.since.map(|since| since + u64::from(self.config.limit_ms))
+    }
+
     /// The next time at which something becomes possible.
     fn next_event(&self) -> Option<Millis> {
         let mut next: Option<Millis> = None;
@@ -319,8 +330,10 @@ impl World {
             }
         }
         for part in self.parts.values() {
-            if let PartStage::RetryAt(time) = part.stage {
-                at(time);
+            match part.stage {
+                PartStage::RetryAt(time) => at(time),
+                PartStage::Waiting { .. } => self.limit_of(part).into_iter().for_each(&mut at),
+                _ => {}
             }
         }
         if let Some(time) = self.session.as_ref().and_then(|s| s.machine.next_deadline()) {
@@ -370,11 +383,7 @@ impl World {
     /// Keeps the excuses up to date.
     fn watch(&mut self) {
         let now = self.now;
-        for (disk, trouble) in self
-            .disks
-            .iter_mut()
-            .zip([crate::excuse::Trouble::MainOut, crate::excuse::Trouble::SpareOut])
-        {
+        for (disk, trouble) in self.disks.iter_mut().zip([Trouble::MainOut, Trouble::SpareOut]) {
             if disk.faults.outage.is_some_and(|o| now >= o.until) {
                 disk.faults.outage = None;
             }
@@ -384,8 +393,33 @@ impl World {
                 self.troubles.end(trouble, self.tick);
             }
         }
+        self.watch_machine();
+        let slow = u64::from(self.config.limit_ms.min(5_000)) / 2;
+        let all = self.disks.iter().flat_map(|disk| disk.inflight().values());
+        if all.map(|i| i.sent_at).min().is_some_and(|sent| now >= sent + slow) {
+            self.troubles.begin(Trouble::Slow, self.tick);
+        } else {
+            self.troubles.end(Trouble::Slow, self.tick);
+        }
         self.oracle.oldest_read =
             self.requests.values().map(|r| r.began).min().unwrap_or(self.tick);
+    }
+
+    /// A machine that says it is degraded is believed only if metadata I/O has failed.
+    pub(crate) fn watch_machine(&mut self) {
+        let Some(session) = &self.session else { return };
+        let status = session.machine.status();
+        let degraded = session.metadata_trouble && status.conditions.metadata_degraded;
+        // Quarantined units and recoveries under way hold slots too.
+        let slots = status.entries + status.quarantined_units + JOBS as u64;
+        let full = status.spare_free_units == 0 || slots >= status.max_entries;
+        for (trouble, now) in [(Trouble::Metadata, degraded), (Trouble::SpareFull, full)] {
+            if now {
+                self.troubles.begin(trouble, self.tick);
+            } else {
+                self.troubles.end(trouble, self.tick);
+            }
+        }
     }
 
     /// Tells the oracle what a disk's cache has lost.
@@ -401,7 +435,14 @@ impl World {
                         .any(|part| part.piece.request == request.id && part.covers(lost.sector))
             });
             self.note(|| format!("  {dev:?} loses {lost:?}"));
-            self.oracle.lost(&lost, dev == Dev::Main || !under_way, tick);
+            // A write tried again where the block lives needs no commit, and so no flush either.
+            let in_place = self.session.as_ref().is_some_and(|session| {
+                let size = self.config.block_sectors;
+                let block = lost.sector / size * size;
+                let place = session.shared.resolve(block, size).place;
+                matches!(place, Place::Spare { sector, .. } if sector + lost.sector - block == lost.at)
+            });
+            self.oracle.lost(&lost, dev == Dev::Main || !under_way || in_place, tick);
         }
     }
 

@@ -97,6 +97,11 @@ impl<M: Memory> Machine<M> {
         now.saturating_add(u64::from(self.settings.recovery_limit_ms()))
     }
 
+    fn main_suspect(&self) -> Option<Reason> {
+        let [main, _] = &self.health;
+        (main.suspect || main.vanished).then_some(Reason::DeviceSuspect)
+    }
+
     /// A job for a message that needs the whole unit.
     fn claim_unit(
         &mut self,
@@ -133,7 +138,7 @@ impl<M: Memory> Machine<M> {
         now: Millis,
     ) -> Result<Option<Done>, Reason> {
         let unit = self.unit_at(sector)?;
-        if let Some(reason) = self.cannot_move() {
+        if let Some(reason) = self.cannot_move().or(self.main_suspect()) {
             return Err(reason);
         }
         let entry = self.shared.table.get(unit);
@@ -223,7 +228,7 @@ impl<M: Memory> Machine<M> {
         if entry.states.mask(BlockState::Gone) != 0 && !force {
             return Err(Reason::Gone);
         }
-        if let Some(reason) = self.cannot_move() {
+        if let Some(reason) = self.cannot_move().or(self.main_suspect()) {
             return Err(reason);
         }
         let own = entry.states.mask(BlockState::Spare);

@@ -70,6 +70,9 @@ impl<M: Memory> Machine<M> {
     /// The job's data is durable: its entry joins the next commit.
     pub(super) fn join(&mut self, j: usize, now: Millis) {
         self.job(j).stage = Stage::Commit;
+        if self.is_held(j) {
+            return self.hold(j, now);
+        }
         if !self.table_ready() {
             self.job(j).wait = Wait::Room;
             return;

@@ -56,7 +56,9 @@ use core::sync::atomic::AtomicU64;
 use dmremap_format::{CopyIndex, Layout, PageBytes, UnitIndex};
 
 use crate::allocator::Allocator;
-use crate::api::{Answer, Dev, Done, Event, Millis, Op, OpId, OpKind, Outcome, Reason};
+use crate::api::{
+    Answer, Dev, Disposition, Done, Event, Millis, Op, OpId, OpKind, Outcome, Reason,
+};
 use crate::commit::{Commit, IoId, Store};
 use crate::pieces::Grace;
 use crate::resolve::{Geometry, Shared};
@@ -165,6 +167,8 @@ pub struct Machine<M: Memory> {
     events: [Option<Event>; EVENTS],
     ops: u32,
     wakes: u64,
+    /// The first limit among the pieces that wait in the driver.
+    waiting_until: Option<Millis>,
     now: Millis,
     /// Seconds since 2020-01-01, as the driver says.
     wall_s: u32,
@@ -235,6 +239,7 @@ impl<M: Memory> Machine<M> {
             events: [None; EVENTS],
             ops: 0,
             wakes: 0,
+            waiting_until: None,
             now: 0,
             wall_s: 0,
             counts: Counts::default(),
@@ -274,6 +279,12 @@ impl<M: Memory> Machine<M> {
 
     fn woke(&mut self, _now: Millis) {
         self.wakes = self.wakes.wrapping_add(1);
+    }
+
+    /// The piece waits in the driver, and is presented again at its limit whatever happens.
+    fn wait_until(&mut self, deadline: Millis) -> Disposition {
+        self.waiting_until = Some(self.waiting_until.map_or(deadline, |at| at.min(deadline)));
+        Disposition::Wait
     }
 
     fn tell(&mut self, event: Event) {

@@ -44,6 +44,9 @@ impl<M: Memory> Machine<M> {
         if let Some(reason) = self.cannot_move() {
             return self.not_movable(j, reason, now);
         }
+        if self.is_held(j) {
+            return self.hold(j, now);
+        }
         self.job(j).dest = Dev::Spare(0);
         let job = self.job(j);
         let in_place = job.entry.and_then(|e| e.spare.map(|unit| (unit, e.slot)));
@@ -81,8 +84,17 @@ impl<M: Memory> Machine<M> {
         }
     }
 
+    /// Whether a device that the job moves blocks off or onto is suspect.
+    pub(super) fn is_held(&mut self, j: usize) -> bool {
+        let [main, spare] = &self.health;
+        let (main, spare) = (main.suspect, spare.suspect);
+        let job = self.job(j);
+        let on_main = job.entry.map_or(u8::MAX, |e| e.states.mask(BlockState::Main));
+        spare || (main && (job.dest == Dev::Main || job.moving & on_main != 0))
+    }
+
     /// A suspect spare heals or does not, so a write is held; else it gets its last try in place.
-    fn not_movable(&mut self, j: usize, reason: Reason, now: Millis) {
+    pub(super) fn not_movable(&mut self, j: usize, reason: Reason, now: Millis) {
         if reason == Reason::DeviceSuspect && !self.health[1].vanished {
             return self.hold(j, now);
         }

@@ -22,6 +22,7 @@ use super::memory::JOBS;
 use super::open::{self, VolumeInfo, VolumeOptions};
 use super::request::{Done, Request};
 use super::running::{Parts, Running};
+use super::watch::{Watch, Watcher};
 
 /// Units looked up at one time for a list: the machine waits for a lookup to end.
 const LIST_BATCH: usize = 64;
@@ -31,7 +32,8 @@ const LIST_BATCH: usize = 64;
 pub struct Volume {
     info: VolumeInfo,
     writable: bool,
-    running: Running<Path, Core>,
+    watcher: Option<Watcher>,
+    running: Arc<Running<Path, Core>>,
 }
 
 /// One of those who use a volume. Each remembers which lost writes it has been told of.
@@ -55,17 +57,26 @@ impl Volume {
     ) -> Result<Volume, VolumeError> {
         let start = Instant::now();
         let opened = open::open(&main, &spare, options, start)?;
+        let system = |error: std::io::Error| VolumeError::System(error.to_string());
+        let (content, kept) = opened.content;
+        let watch = opened.writable.then(|| Watch::new(&content));
         let running = Running::start(Parts {
             fast: Path::new(opened.shared, opened.queues),
             logic: opened.core,
             devices: vec![main, spare],
             buffers: JOBS,
             read_only: !opened.writable,
+            watch: watch.clone(),
             start,
             on_event: Box::new(on_event),
         })
-        .map_err(|error| VolumeError::System(error.to_string()))?;
-        Ok(Volume { info: opened.info, writable: opened.writable, running })
+        .map_err(system)?;
+        let running = Arc::new(running);
+        let watcher = match watch {
+            Some(watch) => Some(Watcher::start(watch, Arc::clone(&running), kept).map_err(system)?),
+            None => None,
+        };
+        Ok(Volume { info: opened.info, writable: opened.writable, watcher, running })
     }
 
     /// What the header says.
@@ -202,11 +213,24 @@ impl Volume {
     /// Refuses what comes from now on, waits for what came before, flushes both devices and writes
     /// the last metadata. True if the header says `clean` now.
     pub fn close(&self) -> bool {
+        self.running.drain();
+        if let Some(watcher) = &self.watcher {
+            watcher.stop(true);
+        }
         self.running.close()
     }
 
     /// Stops as a killed process does: what is at the devices comes back, nothing more is sent.
     pub fn abandon(&self) {
+        if let Some(watcher) = &self.watcher {
+            watcher.stop(false);
+        }
         self.running.abandon();
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.abandon();
     }
 }
