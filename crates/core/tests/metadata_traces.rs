@@ -224,11 +224,11 @@ fn trace_23_no_service_if_a_repair_stands_on_fewer_than_four_copies() {
         let from = spare.writes + 5;
         spare.faults = Faults { writes: 0b110, from, ..Faults::NONE };
         let refused = open(spare, 2).map(|_| ()).expect_err("three copies are too few");
-        assert!(matches!(refused, Refused::RepairNotWritten { page: PAGE, .. }), "{refused:?}");
+        assert!(matches!(*refused, Refused::RepairNotWritten { page: PAGE, .. }), "{refused:?}");
         // Before that, with no generation either.
         spare.faults = Faults { writes: 0b110, ..Faults::NONE };
         let refused = open(spare, 3).map(|_| ()).expect_err("three copies are too few");
-        assert!(matches!(refused, Refused::GenerationNotWritten { .. }), "{refused:?}");
+        assert!(matches!(*refused, Refused::GenerationNotWritten { .. }), "{refused:?}");
     });
 }
 
@@ -290,7 +290,7 @@ fn failure_11_a_read_error_is_not_a_spare_without_metadata() {
         let before = spare.disk.clone();
         spare.faults.reads = 0b1_1110;
         let refused = open(spare, 1).map(|_| ()).expect_err("one copy left");
-        let Refused::Copies { page: PageId::Header, seen, .. } = refused else {
+        let Refused::Copies { page: PageId::Header, seen, .. } = *refused else {
             panic!("{refused:?}")
         };
         let unreadable = dmremap_core::open::CopySeen::Unreadable(Class::Medium);
