@@ -80,6 +80,8 @@ pub enum Force {
     Buffered,
     /// Open although another host never closed it
     InUse,
+    /// Listen where other hosts can reach it, although NBD asks nobody who they are
+    Remote,
     /// Open read-only although too few metadata copies can be read
     Quorum,
 }

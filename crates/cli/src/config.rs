@@ -73,11 +73,6 @@ impl Config {
         }
     }
 
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Every volume it names. A section that lacks something is left out.
     pub fn volumes(&self) -> Outcome<Vec<Volume>> {
         Ok(sections(&self.read()?).iter().filter_map(volume).collect())
@@ -101,6 +96,12 @@ impl Config {
         flock(&lock, FlockOperation::LockExclusive)
             .map_err(|errno| Failure::io("lock", folder, &errno.into()))?;
         let mut all = sections(&self.read()?);
+        // What is said of a volume that lay on this spare before holds no more.
+        all.retain(|section| {
+            volume(section).is_none_or(|v| {
+                v.spare != wanted.spare || v.uuid.eq_ignore_ascii_case(&wanted.uuid)
+            })
+        });
         let place =
             all.iter().position(|s| head(s).is_some_and(|u| u.eq_ignore_ascii_case(&wanted.uuid)));
         match place {

@@ -5,7 +5,12 @@ use super::*;
 use std::ffi::OsStr;
 
 fn volume(uuid: &str, name: &str) -> Volume {
-    Volume { uuid: uuid.into(), name: name.into(), main: "/dev/a".into(), spare: "/dev/b".into() }
+    Volume {
+        uuid: uuid.into(),
+        name: name.into(),
+        main: "/dev/a".into(),
+        spare: format!("/dev/{uuid}").into(),
+    }
 }
 
 fn config() -> (tempfile::TempDir, Config) {
@@ -37,14 +42,14 @@ fn saves_and_replaces() {
 fn keeps_what_it_does_not_know() {
     let (_base, config) = config();
     config.save(&volume("aa-1", "one")).unwrap();
-    let path = config.path().to_path_buf();
+    let path = config.path.clone();
     let text =
         "# mine\n[aa-1]\nname = old\ncolour = red\nmain = /x\nspare = /y\n\n[other]\nk = v\n";
     std::fs::write(&path, text).unwrap();
     config.save(&volume("aa-1", "one")).unwrap();
     let after = std::fs::read_to_string(&path).unwrap();
     let expected = concat!(
-        "# mine\n[aa-1]\nname = one\nmain = /dev/a\nspare = /dev/b\n",
+        "# mine\n[aa-1]\nname = one\nmain = /dev/a\nspare = /dev/aa-1\n",
         "colour = red\n\n[other]\nk = v\n"
     );
     assert_eq!(after, expected);
@@ -54,11 +59,11 @@ fn keeps_what_it_does_not_know() {
 fn bad_files_are_refused_or_left_out() {
     let (_base, config) = config();
     config.save(&volume("aa-1", "one")).unwrap();
-    std::fs::write(config.path(), "[x]\nname = %4\nmain = a\nspare = b\n[y\nname = n\n").unwrap();
+    std::fs::write(&config.path, "[x]\nname = %4\nmain = a\nspare = b\n[y\nname = n\n").unwrap();
     assert_eq!(config.volumes().unwrap(), []);
-    std::fs::write(config.path(), "#".repeat(1 << 21)).unwrap();
+    std::fs::write(&config.path, "#".repeat(1 << 21)).unwrap();
     assert!(config.volumes().is_err());
-    std::fs::write(config.path(), b"\xff\xfe").unwrap();
+    std::fs::write(&config.path, b"\xff\xfe").unwrap();
     assert!(config.volumes().is_err());
 }
 
@@ -76,4 +81,14 @@ fn savers_at_once_lose_nothing() {
         }
     });
     assert_eq!(config.volumes().unwrap().len(), 64);
+}
+
+#[test]
+fn a_spare_made_anew_forgets_the_volume_it_had() {
+    let (_base, config) = config();
+    config.save(&volume("aa-1", "one")).unwrap();
+    config.save(&volume("bb-2", "two")).unwrap();
+    let again = Volume { spare: "/dev/aa-1".into(), ..volume("cc-3", "one") };
+    config.save(&again).unwrap();
+    assert_eq!(config.volumes().unwrap(), [volume("bb-2", "two"), again]);
 }

@@ -4,7 +4,8 @@
 use std::fmt;
 use std::io;
 
-use dmremap_engine::{DeviceError, ErrorClass};
+use dmremap_engine::{DeviceError, ErrorClass, VolumeError};
+use dmremap_nbd::ErrorKind;
 
 use crate::escape::escaped;
 
@@ -92,21 +93,41 @@ impl Failure {
     }
 }
 
-impl From<DeviceError> for Failure {
-    fn from(error: DeviceError) -> Failure {
-        let class = match error.class() {
+impl From<ErrorClass> for Class {
+    fn from(class: ErrorClass) -> Class {
+        match class {
             ErrorClass::Usage => Class::Usage,
             ErrorClass::Permission => Class::Permission,
             ErrorClass::Wrong => Class::Missing,
             ErrorClass::Busy => Class::Busy,
             ErrorClass::Refused => Class::Refused,
             _ => Class::Internal,
-        };
-        let failure = Failure::new(class, &error);
-        match error.next() {
-            next if next.is_empty() => failure,
-            next => failure.with_next(next),
         }
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Failure {
+        Failure::new(error.class().into(), &error).with_next(error.next())
+    }
+}
+
+impl From<VolumeError> for Failure {
+    fn from(error: VolumeError) -> Failure {
+        Failure::new(error.class().into(), &error).with_next(error.next())
+    }
+}
+
+impl From<dmremap_nbd::Error> for Failure {
+    fn from(error: dmremap_nbd::Error) -> Failure {
+        let class = match error.kind() {
+            ErrorKind::Usage => Class::Usage,
+            ErrorKind::Permission => Class::Permission,
+            ErrorKind::Busy => Class::Busy,
+            ErrorKind::Refused => Class::Refused,
+            ErrorKind::System => Class::Internal,
+        };
+        Failure::new(class, &error)
     }
 }
 

@@ -12,7 +12,9 @@ mod failure;
 mod output;
 mod report;
 mod rundir;
+mod serving;
 mod signals;
+mod spec;
 mod survey;
 mod units;
 

@@ -14,7 +14,7 @@ use dmremap_engine::Device;
 use dmremap_format::{
     BlockState, COPIES, CopyIndex, CopyMask, Expect, GenerationPage, Header, HeaderJudgement,
     Judgement, Layout, MAX_MEMBERS, PAGE_BYTES, PageBytes, PageFault, PageIndex, Refusal,
-    SECTOR_BYTES, Seen, SeenHeader, Slot, SlotIndex, SlotLimits, TablePage, UNIT_SECTORS,
+    SECTOR_BYTES, Seen, SeenHeader, Slot, SlotIndex, SlotLimits, TablePage, UNIT_SECTORS, Uuid,
     header_sector, judge, judge_headers,
 };
 
@@ -87,9 +87,28 @@ impl HeaderCopy {
 /// Reads all metadata of `device`.
 pub fn survey(device: &dyn Device) -> Survey {
     let headers = CopyIndex::ALL.map(|copy| HeaderCopy::read(device, copy));
-    let seen = [0, 1, 2, 3, 4].map(|index: usize| headers[index].seen);
+    let seen = headers.each_ref().map(|copy| copy.seen);
     let volume = judge_headers(&seen).and_then(|found| Found::read(device, &headers, found));
     Survey { headers, volume }
+}
+
+/// What the headers alone say of a volume.
+pub struct Identified {
+    /// The volume.
+    pub volume: Uuid,
+    /// Its name; from the device.
+    pub name: String,
+    /// Where its main was last seen; from the device.
+    pub hint: Vec<u8>,
+}
+
+/// Reads the headers of `device`: which volume it belongs to.
+pub fn identify(device: &dyn Device) -> Result<Identified, Refusal> {
+    let headers = CopyIndex::ALL.map(|copy| HeaderCopy::read(device, copy));
+    let judgement = judge_headers(&headers.each_ref().map(|copy| copy.seen))?;
+    let header = Header::of_image(&headers[usize::from(judgement.page.winner.0)].bytes);
+    let (name, hint) = (header.name().to_owned(), header.hint().to_owned());
+    Ok(Identified { volume: judgement.volume, name, hint })
 }
 
 impl Survey {

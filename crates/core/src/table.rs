@@ -27,7 +27,7 @@ use core::ops::Deref;
 use dmremap_format::{SlotIndex, SpareUnit, States, UnitIndex};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::table_leaf::{Packed, Slot, entry_at, load, lower_bound, store, unit_of, unpack};
+use crate::table_leaf::{Part, Slot, entry_at, load, lower_bound, store, unit_of, unpack};
 use crate::table_size::{CELLS_PER_LEAF, LEAF_WORDS, MAX_CELLS, RESERVE, SPARSE};
 pub use crate::table_writer::{MAX_CHANGES, TableWriter};
 
@@ -51,8 +51,8 @@ pub struct Entry {
 pub trait LookupGrace {
     /// Begins a grace, after what is to be reused has been made unreachable.
     fn start(&self) -> u64;
-    /// Whether every lookup that had begun before that [`start`](Self::start) has ended. Once
-    /// true for a token it is true for it and all earlier ones.
+    /// Whether every lookup that had begun before that [`start`](Self::start) has ended. A yes
+    /// holds for all earlier tokens too, and for good, even if a later call is more cautious.
     fn passed(&self, token: u64) -> bool;
 }
 
@@ -224,6 +224,13 @@ pub(crate) struct Place {
     pub(crate) found: bool,
 }
 
+impl Place {
+    /// The leaf it is in.
+    pub(crate) fn part(&self) -> Part {
+        if self.in_high { self.slot.high } else { self.slot.low }
+    }
+}
+
 /// The entries of one leaf from some unit on, in rising order, as they were at one moment.
 ///
 /// To be used within the lookup grace in which it was taken.
@@ -305,12 +312,9 @@ impl<W: Deref<Target = [AtomicU64]>> Table<W> {
     #[must_use]
     #[inline]
     pub fn get(&self, unit: UnitIndex) -> Option<Entry> {
-        let snapshot = self.snapshot(unit);
-        if snapshot.index >= snapshot.count {
-            return None;
-        }
-        let packed: Packed = entry_at(snapshot.leaf, snapshot.index);
-        (unit_of(packed) == unit.0).then(|| unpack(packed))
+        let place = self.place(self.current(), unit.0);
+        let leaf = self.leaf(place.part().leaf);
+        place.found.then(|| unpack(entry_at(leaf, place.index)))
     }
 
     /// The first entry whose unit is not below `from`.
@@ -329,22 +333,23 @@ impl<W: Deref<Target = [AtomicU64]>> Table<W> {
     #[must_use]
     #[inline]
     pub fn snapshot(&self, from: UnitIndex) -> Snapshot<'_> {
-        let root = self.root(self.current());
-        let position = root.find(from.0);
-        let slot = root.slot(position);
-        let next = position.wrapping_add(1);
-        let after = (next < root.count()).then(|| UnitIndex(root.key(next)));
-        let (part, until) = if slot.is_pair() {
-            let border = load(self.leaf(slot.high.leaf), 0);
-            if border <= from.0 { (slot.high, after) } else { (slot.low, Some(UnitIndex(border))) }
+        let root = self.current();
+        let place = self.place(root, from.0);
+        let part = place.part();
+        let until = if place.slot.is_pair() && !place.in_high {
+            Some(load(self.leaf(place.slot.high.leaf), 0))
         } else {
-            (slot.low, after)
+            let root = self.root(root);
+            let next = place.position.wrapping_add(1);
+            (next < root.count()).then(|| root.key(next))
         };
         let leaf = self.leaf(part.leaf);
-        let index = lower_bound(leaf, part.count, from.0);
-        Snapshot { leaf, index, count: part.count, until }
+        let until = until.map(UnitIndex);
+        Snapshot { leaf, index: place.index, count: part.count, until }
     }
 
+    /// Where `unit` is under this root. Loads its slot once.
+    #[inline]
     pub(crate) fn place(&self, root: usize, unit: u64) -> Place {
         let root = self.root(root);
         let position = root.find(unit);

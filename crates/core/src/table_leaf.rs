@@ -182,34 +182,64 @@ impl Sequence<'_> {
         }
     }
 
-    fn original(&self, mut index: usize) -> Packed {
-        for (leaf, count) in self.parts {
-            if index < count {
-                return entry_at(leaf, index);
+    /// The stretch of entries from `index` on that lie side by side in one leaf, at most to `to`:
+    /// their words, or the entry that the change puts there. Empty beyond the end.
+    fn stretch(&self, index: usize, to: usize) -> Result<&[AtomicU64], Packed> {
+        let most = to.saturating_sub(index);
+        let (mut original, mut most) = match self.edit {
+            Edit::Insert(at, packed) | Edit::Replace(at, packed) if index == at => {
+                return Err(packed);
             }
-            index = index.wrapping_sub(count);
+            Edit::Insert(at, _) if index > at => (index.wrapping_sub(1), most),
+            Edit::Remove(at) if index >= at => (index.wrapping_add(1), most),
+            Edit::Insert(at, _) | Edit::Replace(at, _) | Edit::Remove(at) if index < at => {
+                (index, most.min(at.wrapping_sub(index)))
+            }
+            _ => (index, most),
+        };
+        for (leaf, count) in self.parts {
+            if original < count {
+                most = most.min(count.wrapping_sub(original));
+                let words = place(original)..place(original.wrapping_add(most));
+                return Ok(leaf.get(words).unwrap_or_default());
+            }
+            original = original.wrapping_sub(count);
         }
-        [0, 0]
+        Ok(&[])
     }
 
-    /// Entry `index`.
-    pub(crate) fn get(&self, index: usize) -> Packed {
-        match self.edit {
-            Edit::Insert(at, packed) | Edit::Replace(at, packed) if index == at => packed,
-            Edit::Insert(at, _) if index > at => self.original(index.wrapping_sub(1)),
-            Edit::Remove(at) if index >= at => self.original(index.wrapping_add(1)),
-            _ => self.original(index),
+    /// The unit of entry `index`; all ones if there is none.
+    pub(crate) fn unit(&self, index: usize) -> u64 {
+        match self.stretch(index, index.saturating_add(1)) {
+            Err(packed) => unit_of(packed),
+            Ok(words) => words.first().map_or(u64::MAX, |_| load(words, 0) >> UNIT_SHIFT),
         }
     }
 
     /// Writes the entries `from..to`, at most [`LEAF_ENTRIES`], to a leaf nobody can reach.
     pub(crate) fn write(&self, leaf: &[AtomicU64], from: usize, to: usize) {
         let count = to.saturating_sub(from).min(LEAF_ENTRIES);
-        for index in 0..count {
-            let packed = self.get(from.wrapping_add(index));
-            let at = place(index);
-            store(leaf, at, packed[0]);
-            store(leaf, at.wrapping_add(1), packed[1]);
+        let mut index = 0usize;
+        while index < count {
+            let begin = from.wrapping_add(index);
+            let free = leaf.get(place(index)..).unwrap_or_default();
+            let entries = match self.stretch(begin, from.wrapping_add(count)) {
+                Err(packed) => {
+                    store(free, 0, packed[0]);
+                    store(free, 1, packed[1]);
+                    1
+                }
+                Ok(words) => {
+                    for (to, word) in free.iter().zip(words) {
+                        to.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+                    }
+                    words.len() >> 1
+                }
+            };
+            if entries == 0 {
+                break;
+            }
+            index = index.wrapping_add(entries);
         }
         for pivot in 0..PIVOTS {
             let index = pivot.wrapping_mul(GROUP);

@@ -235,19 +235,16 @@ fn mixed() {
 
 /// What `ready` promises holds to the last change, with no grace ever ending; then it says no, and
 /// a put that goes on all the same fails at some time and changes nothing.
-#[test]
-fn ready_is_kept_without_any_grace() {
-    let mut pair = Pair::new(5_000);
-    let mut random = Random(3);
+fn ready_is_kept_without_any_grace(max_entries: usize, mut unit: impl FnMut() -> u64) {
+    let mut pair = Pair::new(max_entries);
     let mut puts = 0;
     while pair.writer.ready(1) {
-        let unit = random.below(1 << 30);
-        pair.put(entry(unit, puts));
+        pair.put(entry(unit(), puts));
         puts += 1;
     }
     assert!(puts as usize >= MAX_CHANGES, "{puts}");
     let refused = loop {
-        let unit = random.below(1 << 30);
+        let unit = unit();
         if !pair.writer.put(&pair.table, entry(unit, puts), &pair.grace) {
             break unit;
         }
@@ -260,6 +257,22 @@ fn ready_is_kept_without_any_grace() {
     pair.check_all();
 }
 
+#[test]
+fn ready_is_kept_for_scattered_units() {
+    let mut random = Random(3);
+    ready_is_kept_without_any_grace(5_000, || random.below(1 << 30));
+}
+
+/// All in one slot of the root, with so many leaves that it is the root that is short.
+#[test]
+fn ready_is_kept_for_a_run() {
+    let mut unit = 1_000;
+    ready_is_kept_without_any_grace(200_000, || {
+        unit += 1;
+        unit
+    });
+}
+
 /// A snapshot stays what it was until its grace ends, whatever is changed beside it.
 #[test]
 fn a_snapshot_does_not_change() {
@@ -269,17 +282,17 @@ fn a_snapshot_does_not_change() {
         pair.put(entry(unit * 2, 1));
     }
     let Pair { table, writer, map, grace } = &mut pair;
-    let snapshot = table.snapshot(UnitIndex(300));
+    let snapshot = table.snapshot(UnitIndex(0));
     let until = snapshot.until().expect("there are several leaves").0;
     let mut changes = 0u64;
-    while writer.ready(1) {
+    while writer.ready(1) && changes < 10_000 {
         writer.reclaim(table, grace);
-        let unit = 300 + changes % (until - 300);
+        let unit = changes % until;
         assert!(writer.put(table, entry(unit, 2), grace));
         changes += 1;
     }
     assert!(changes > 50, "{changes}");
-    let expected = map.range(300..until).map(|(_, entry)| *entry);
+    let expected = map.range(..until).map(|(_, entry)| *entry);
     assert!(snapshot.eq(expected), "the leaf was written again");
 }
 
@@ -337,12 +350,33 @@ fn per(bytes: usize, entries: usize) -> f64 {
     bytes as f64 / entries as f64
 }
 
+/// What lies below the first key of the root goes to its first slot, however much it is.
+#[test]
+fn refilled_from_below() {
+    let mut pair = Pair::new(8_000);
+    for unit in 0..2_000 {
+        pair.make_ready(1);
+        pair.put(entry(unit * 4, 1));
+    }
+    for unit in 0..1_500 {
+        pair.make_ready(1);
+        pair.remove(unit * 4);
+    }
+    // Denser than before, so that the root is copied while its first slots are empty.
+    for unit in (0..8_000).rev() {
+        pair.make_ready(1);
+        pair.put(entry(unit, 2));
+        pair.check_at(unit);
+    }
+    pair.check_all();
+}
+
 /// The order that leaves the thinnest leaves: fill, keep one entry in so many, fill elsewhere.
 #[test]
 fn thin_leaves_are_merged() {
-    let max_entries = 8_000u64;
+    let max_entries = 20_000u64;
     let mut pair = Pair::new(max_entries as usize);
-    for round in 0..8u64 {
+    for round in 0..6u64 {
         let base = round << 32;
         let mut unit = 0;
         while (pair.map.len() as u64) < max_entries {
@@ -350,7 +384,7 @@ fn thin_leaves_are_merged() {
             pair.put(entry(base + unit * 5 % 999_983, round));
             unit += 1;
         }
-        let thinned: Vec<u64> = pair.map.keys().copied().collect();
+        let thinned: Vec<u64> = pair.map.range(base..).map(|(unit, _)| *unit).collect();
         for (index, unit) in thinned.into_iter().enumerate() {
             if index % 64 != 0 {
                 pair.make_ready(1);

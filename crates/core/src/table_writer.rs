@@ -14,7 +14,7 @@ use core::ops::Deref;
 
 use crate::sync::atomic::AtomicU64;
 use crate::table::{Entry, LookupGrace, Place, Root, Table};
-use crate::table_leaf::{Edit, NO_LEAF, Packed, Part, Sequence, Slot, load, pack, store, unit_of};
+use crate::table_leaf::{Edit, NO_LEAF, Packed, Part, Sequence, Slot, load, pack, store};
 use crate::table_size::{COPY_AFTER, LEAF_ENTRIES, MERGE_RESERVE, RESERVE, SPARSE};
 use dmremap_format::UnitIndex;
 
@@ -155,7 +155,7 @@ impl TableWriter {
             (Some(packed), true) => Edit::Replace(place.index, packed),
             (Some(packed), false) => Edit::Insert(place.index, packed),
         };
-        let part = if place.in_high { place.slot.high } else { place.slot.low };
+        let part = place.part();
         let inserts = matches!(edit, Edit::Insert(..));
         if inserts && part.count >= LEAF_ENTRIES {
             if place.slot.is_pair() {
@@ -447,7 +447,7 @@ impl TableWriter {
         copy.count = first;
         copy.push(key, low);
         if !high.is_none() {
-            copy.push(unit_of(sequence.get(half)), high);
+            copy.push(sequence.unit(half), high);
         }
         for part in old {
             let at = self.ring(self.retired.saturating_add(*replaced));

@@ -3,9 +3,15 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Bench, accept, ask, flush, original, read, write};
-use dmremap_core::{Class, Event, Kind};
-use dmremap_engine::{BadRun, ErrorClass, VolumeError, VolumeOptions};
+use dmremap_core::{Class, Done, Event, Kind, Reason, message};
+use dmremap_engine::{
+    BadRun, Device, ErrorClass, FormatOptions, MemoryDevice, OpenOptions, Volume, VolumeError,
+    VolumeOptions, format, open_device,
+};
+use dmremap_format::{CopyIndex, Header, HeaderMut, PAGE_BYTES, Session, Uuid};
 
 const MAIN: u64 = 8192;
 const SPARE: u64 = 16_384;
@@ -214,4 +220,269 @@ fn opens_and_closes_leak_neither_threads_nor_descriptors() {
     let before = (count("task"), count("fd"));
     (1..40).for_each(cycle);
     assert_eq!((count("task"), count("fd")), before);
+}
+
+/// What mkfs.ext4 leaves where the UUID lies.
+fn superblock(uuid: u8) -> Vec<u8> {
+    let mut bytes = vec![0u8; 4096];
+    bytes[1024..1032].copy_from_slice(&[0, 4, 0, 0, 0, 16, 0, 0]);
+    bytes[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
+    bytes[0x44c] = 1;
+    bytes[0x468..0x478].fill(uuid);
+    bytes
+}
+
+/// DESIGN 10.34: mkfs on the volume changes the identity that the next open compares.
+#[test]
+fn mkfs_on_the_volume_is_noted_within_a_second_and_at_close() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("main");
+    std::fs::File::create(&path).unwrap().set_len(4 << 20).unwrap();
+    let options = OpenOptions { force_buffered: true, ..OpenOptions::default() };
+    let spare: Arc<dyn Device> = Arc::new(MemoryDevice::new(SPARE));
+    let main = || open_device(path.to_str().unwrap(), &options).unwrap();
+    format(&main(), &spare, &FormatOptions::default()).unwrap();
+    let open = || {
+        let options = VolumeOptions::default();
+        Volume::open(main(), spare.clone(), &options, |_| {}).expect("proved by the file")
+    };
+    let header_knows = |uuid: u8| {
+        let mut page = Box::new([0; PAGE_BYTES]);
+        spare.read_at(&mut page[..], 0).unwrap();
+        let header = Header::check(&page, CopyIndex(0)).ok();
+        header.and_then(|header| header.content(0)).is_some_and(|row| row.uuid.0 == [uuid; 16])
+    };
+
+    let volume = open();
+    assert_eq!(ask(&volume, Kind::Write, 0, 8, superblock(1)).1, []);
+    assert!(volume.close());
+    assert!(header_knows(1), "taken at close");
+    drop(volume);
+    let volume = open();
+    assert!(!volume.info().content_changed);
+    assert_eq!(ask(&volume, Kind::Write, 0, 8, superblock(2)).1, []);
+    while !header_knows(2) {
+        std::thread::yield_now();
+    }
+    volume.abandon();
+    drop(volume);
+    let volume = open();
+    assert!(!volume.info().content_changed);
+    assert!(volume.close());
+    drop(volume);
+
+    // Behind the volume's back it is seen: worth an event on a disk that is proved.
+    main().write_at(&superblock(3), 0, true).unwrap();
+    let volume = open();
+    assert!(volume.info().content_changed);
+    assert!(volume.close() && header_knows(3));
+}
+
+#[test]
+fn main_and_spare_must_be_two_devices() {
+    let disk: Arc<dyn Device> = Arc::new(MemoryDevice::new(SPARE));
+    let error = format(&disk, &disk, &FormatOptions::default()).unwrap_err();
+    assert!(matches!(error, VolumeError::SameDevice { .. }), "{error}");
+}
+
+#[test]
+fn format_refuses_what_it_would_destroy() {
+    let bench = Bench::formatted(MAIN, SPARE, 512);
+    let (main, spare) = bench.devices();
+    let before = bench.spare.content();
+    let again = |options: &FormatOptions| format(&main, &spare, options);
+    let error = again(&FormatOptions::default()).unwrap_err();
+    assert!(matches!(error, VolumeError::OldVolume { .. }), "{error}");
+    let forced = FormatOptions { force_volume: true, ..FormatOptions::default() };
+    let dry = FormatOptions { dry_run: true, ..forced.clone() };
+    assert!(again(&dry).is_ok() && bench.spare.content() == before);
+    let formatted = again(&forced).unwrap();
+    assert_eq!(bench.open().info().volume, formatted.volume);
+
+    let foreign = MemoryDevice::with_content(
+        [superblock(1), vec![0; (SPARE as usize - 8) * 512]].concat(),
+        512,
+    );
+    let foreign: Arc<dyn Device> = Arc::new(foreign);
+    let error = format(&main, &foreign, &FormatOptions::default()).unwrap_err();
+    assert!(matches!(error, VolumeError::Occupied { .. }), "{error}");
+    assert_eq!(error.class(), ErrorClass::Refused);
+    let small: Arc<dyn Device> = Arc::new(MemoryDevice::new(11_264));
+    let error = format(&main, &small, &FormatOptions::default()).unwrap_err();
+    assert!(matches!(error, VolumeError::Layout { .. }), "{error}");
+    let coarse: Arc<dyn Device> =
+        Arc::new(MemoryDevice::with_content(vec![0; SPARE as usize * 512], 4096));
+    let error = format(&main, &coarse, &FormatOptions::default()).unwrap_err();
+    assert!(matches!(error, VolumeError::BlockSize { .. }), "{error}");
+    assert!(bench.main.content() == original(0, MAIN as u32), "main is never written");
+}
+
+#[test]
+fn a_format_over_a_bad_copy_fails_and_leaves_no_volume() {
+    let bench = Bench::new(MAIN, SPARE, 512);
+    bench.spare_fails(&[(4096, 8, "write")]);
+    let (main, spare) = bench.devices();
+    let error = format(&main, &spare, &FormatOptions::default()).unwrap_err();
+    assert!(matches!(error, VolumeError::Format { .. }), "{error}");
+    let error = bench.try_open(&accept()).err().expect("refused");
+    assert!(matches!(error, VolumeError::Metadata { .. }), "{error}");
+}
+
+#[test]
+fn another_host_is_refused_and_a_crash_of_this_one_is_not() {
+    let bench = Bench::formatted(MAIN, SPARE, 512);
+    bench.open().abandon();
+    assert!(bench.try_open(&accept()).is_ok(), "this host crashed");
+    // The same headers, as another host would have left them.
+    for sector in [0u64, 1024, 2048, 4096, 8192] {
+        let mut page = Box::new([0; PAGE_BYTES]);
+        bench.spare.read_at(&mut page[..], sector * 512).unwrap();
+        let header = Header::of_image(&page);
+        let (copy, stamp) = (header.copy(), header.stamp());
+        let foreign = Session { host: Uuid([9; 16]), ..header.session() };
+        let mut header = HeaderMut::edit(&mut page);
+        header.set_session(&foreign);
+        header.seal(copy, stamp);
+        bench.spare.write_at(&page[..], sector * 512, true).unwrap();
+    }
+    let error = bench.try_open(&accept()).err().expect("refused");
+    assert!(matches!(error, VolumeError::OtherHost { .. }), "{error}");
+    let forced = VolumeOptions { force_in_use: true, ..accept() };
+    assert!(bench.try_open(&forced).unwrap().close());
+    assert!(bench.try_open(&accept()).is_ok());
+}
+
+#[test]
+fn messages_move_units_and_bring_them_home() {
+    let bench = Bench::formatted(MAIN, SPARE, 512);
+    let volume = bench.open();
+    let say = |words: &str| volume.act(message::parse(words).unwrap());
+    let Done::Remapped { spare_sector, pending: 0 } = say("remap 804") else {
+        panic!("not remapped")
+    };
+    assert_eq!(write(&volume, 804, 1, 5), []);
+    let content = bench.spare.content();
+    assert_eq!(content[(spare_sector as usize + 4) * 512..][..512], [5; 512]);
+    let mut runs = Vec::new();
+    volume.runs(0, |run| {
+        runs.push((run.main_sector, run.sectors, run.spare));
+        true
+    });
+    assert_eq!(runs, [(800, 8, Some((0, spare_sector)))]);
+    assert_eq!(say("unremap 804"), Done::Unremapped);
+    let want = [original(800, 4), vec![5; 512], original(805, 3)].concat();
+    assert_eq!(bench.main.content()[800 * 512..808 * 512], want);
+    assert_eq!(say("unremap 804"), Done::Failed(Reason::NotRemapped));
+    assert!(matches!(say("set read_retries 1"), Done::Saved { .. }));
+    assert!(volume.close());
+    let settings = bench.open().settings().unwrap();
+    assert_eq!(settings.read_retries(), 1);
+}
+
+/// A device that counts its reads, and keeps every operation until the test lets it go.
+struct Held {
+    disk: Arc<MemoryDevice>,
+    reads: std::sync::atomic::AtomicU64,
+    gate: (std::sync::Mutex<(bool, u32)>, std::sync::Condvar),
+}
+
+impl Held {
+    fn new(disk: Arc<MemoryDevice>) -> Arc<Held> {
+        Arc::new(Held { disk, reads: Default::default(), gate: Default::default() })
+    }
+
+    fn hold(&self, on: bool) {
+        self.gate.0.lock().unwrap().0 = on;
+        self.gate.1.notify_all();
+    }
+
+    /// Waits until so many operations are held.
+    fn wait_held(&self, count: u32) {
+        let held = self.gate.0.lock().unwrap();
+        drop(self.gate.1.wait_while(held, |(_, held)| *held < count).unwrap());
+    }
+
+    fn pass(&self) {
+        let mut state = self.gate.0.lock().unwrap();
+        state.1 += 1;
+        self.gate.1.notify_all();
+        state = self.gate.1.wait_while(state, |(on, _)| *on).unwrap();
+        state.1 -= 1;
+    }
+}
+
+impl Device for Held {
+    fn geometry(&self) -> dmremap_engine::Geometry {
+        self.disk.geometry()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), Class> {
+        self.pass();
+        self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.disk.read_at(buf, offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64, fua: bool) -> Result<(), Class> {
+        self.pass();
+        self.disk.write_at(buf, offset, fua)
+    }
+    fn flush(&self) -> Result<(), Class> {
+        self.pass();
+        self.disk.flush()
+    }
+    fn discard(&self, offset: u64, len: u64) -> Result<(), Class> {
+        self.pass();
+        self.disk.discard(offset, len)
+    }
+    fn write_zeroes(&self, offset: u64, len: u64, fua: bool) -> Result<(), Class> {
+        self.pass();
+        self.disk.write_zeroes(offset, len, fua)
+    }
+    fn identity(&self) -> dmremap_engine::Identity {
+        self.disk.identity()
+    }
+    fn describe(&self) -> String {
+        "held".into()
+    }
+}
+
+#[test]
+fn a_stuck_main_holds_up_neither_the_spare_nor_anything_after_its_answer() {
+    let bench = Bench::formatted(MAIN, SPARE, 512);
+    let main = Held::new(bench.main.clone());
+    let volume = Volume::open(main.clone(), bench.spare.clone(), &accept(), |_| {}).unwrap();
+    assert!(matches!(volume.act(message::parse("remap 800").unwrap()), Done::Remapped { .. }));
+    main.hold(true);
+    let answered = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for n in 0..40u64 {
+            let (volume, answered) = (&volume, &answered);
+            scope.spawn(move || {
+                assert_eq!(read(volume, n * 8, 8), (original(n * 8, 8), vec![]));
+                answered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+        main.wait_held(16);
+        assert_eq!(read(&volume, 800, 8), (original(800, 8), vec![]), "the spare goes on");
+        assert_eq!(answered.load(std::sync::atomic::Ordering::Relaxed), 0);
+        let closing = scope.spawn(|| volume.close());
+        main.hold(false);
+        assert!(closing.join().unwrap());
+    });
+    assert_eq!(answered.load(std::sync::atomic::Ordering::Relaxed), 40);
+}
+
+#[test]
+fn an_open_reads_ahead_and_falls_back_where_a_run_is_bad() {
+    let bench = Bench::new(MAIN, 65_536, 512);
+    let spare = Held::new(bench.spare.clone());
+    let devices: (Arc<dyn Device>, Arc<dyn Device>) = (bench.main.clone(), spare.clone());
+    let options = FormatOptions { max_entries: Some(126 * 100), ..FormatOptions::default() };
+    format(&devices.0, &devices.1, &options).unwrap();
+    spare.reads.store(0, std::sync::atomic::Ordering::Relaxed);
+    let volume = Volume::open(devices.0, devices.1, &accept(), |_| {}).unwrap();
+    let reads = spare.reads.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(reads < 40, "{reads} reads for 510 pages");
+    volume.abandon();
+    drop(volume);
+    bench.spare_fails(&[(16 + 8 * 50, 1, "read"), (1024 + 16 + 8 * 51, 1, "read")]);
+    assert!(bench.open().close());
 }

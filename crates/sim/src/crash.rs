@@ -4,6 +4,7 @@
 use dmremap_core::Dev;
 
 use crate::excuse::Trouble;
+use crate::nemesis::Nemesis;
 use crate::opening::Opening;
 use crate::world::{Checked, World, fail};
 
@@ -71,6 +72,13 @@ impl World {
     /// # Errors
     /// Requests hang, or the volume does not close.
     pub fn close(&mut self) -> Checked {
+        let nemesis = std::mem::replace(&mut self.nemesis, Nemesis::none());
+        let closed = self.close_undisturbed();
+        self.nemesis = nemesis;
+        closed
+    }
+
+    fn close_undisturbed(&mut self) -> Checked {
         self.settle()?;
         self.note(|| "=== close".into());
         let now = self.now;
@@ -79,12 +87,10 @@ impl World {
         }
         self.drain()?;
         let asking = std::mem::replace(&mut self.asking, false);
-        let harmless = std::mem::replace(&mut self.nemesis, crate::nemesis::Nemesis::none());
         let ended = self.run_until("the volume closes", |w| {
             w.session.as_ref().is_none_or(|s| s.machine.closed().is_some())
         });
         self.asking = asking;
-        self.nemesis = harmless;
         ended?;
         self.counts.closes += 1;
         // What is still at a device is as after a kill; nothing was left unanswered to a client.

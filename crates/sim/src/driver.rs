@@ -347,9 +347,6 @@ impl World {
     pub fn command_answered(&mut self, dev: Dev, id: CommandId) -> Checked {
         let Some((inflight, ending)) = self.disk(dev).answer(id) else { return Ok(()) };
         let took = self.now - inflight.sent_at;
-        if took * 2 >= u64::from(self.config.limit_ms) {
-            self.troubles.strike(crate::excuse::Trouble::Slow, self.tick);
-        }
         let span = inflight.command.span();
         if let Err(class) = &ending {
             let class = *class;
@@ -391,6 +388,11 @@ impl World {
                 self.part_ended(id, Ok(contents))
             }
             Err(class) => {
+                let out = self.disks[row(dev)].is_out(self.now);
+                if let (true, false, Some(session)) = (dev != Dev::Main, out, &mut self.session) {
+                    let last = sector + u64::from(part.piece.sectors) - 1;
+                    session.bad_spare_sectors.extend(sector / 8..=last / 8);
+                }
                 let took_ms = u32::try_from(took).unwrap_or(u32::MAX);
                 let failure = IoFailure { dev, sector, class, took_ms };
                 self.stage(id, PartStage::ForMachine(Some(failure)));

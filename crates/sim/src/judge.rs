@@ -117,7 +117,14 @@ impl World {
         while sector < piece.sector + u64::from(piece.sectors) {
             let block = sector % 8 / size;
             if mask & (1 << block) != 0 && !piece.hasty {
-                if let Some(why) = self.read_error_unjust(request, sector, class) {
+                // A piece that fails whole may owe it to another of its blocks' device.
+                let whole = mask == u8::MAX
+                    && u64::from(piece.sectors) > size
+                    && [Dev::Main, Dev::Spare(0)]
+                        .iter()
+                        .any(|dev| self.troubles.excuse(*dev, request.began));
+                let unjust = self.read_error_unjust(request, sector, class);
+                if let Some(why) = unjust.filter(|_| !whole) {
                     return fail(format!(
                         "read {} of sector {sector} failed with {class}: {why}",
                         request.id
@@ -172,6 +179,7 @@ impl World {
     }
 
     fn judge_write_error(&mut self, request: &Request, piece: &Piece, class: Class) -> Checked {
+        self.watch_machine();
         let since = request.began;
         let doubtful = self.session.as_ref().is_some_and(|session| {
             session.metadata_trouble
@@ -184,7 +192,7 @@ impl World {
             || self.troubles.since(Trouble::Slow, since)
             || (class.is_suspect()
                 && (doubtful
-                    || (self.past_limit(request) && !request.verdict)
+                    || self.past_limit(request)
                     || self.troubles.since(Trouble::Metadata, since)
                     || self.troubles.since(Trouble::SpareFull, since)
                     || piece.kind == Kind::Discard
@@ -192,6 +200,8 @@ impl World {
         if just {
             return Ok(());
         }
+        let status = self.session.as_ref().map(|s| s.machine.status());
+        self.note(|| format!("{status:?}"));
         fail(format!(
             "{:?} {} of {}+{} failed with {class}, and nothing excuses it",
             piece.kind, request.id, piece.sector, piece.sectors
@@ -241,7 +251,9 @@ impl World {
         let excused = self.troubles.excuse(Dev::Main, since)
             || self.troubles.excuse(Dev::Spare(0), since)
             || self.troubles.since(Trouble::Slow, since);
-        if let Err(why) = self.flush_judge.answered(request.connection, request.arrived, outcome, excused) {
+        if let Err(why) =
+            self.flush_judge.answered(request.connection, request.arrived, outcome, excused)
+        {
             return fail(format!("flush {id} on {}: {why}", request.connection));
         }
         if outcome.is_ok() {
@@ -286,7 +298,7 @@ impl World {
     /// Watches what the spare does to recovery's operations.
     pub fn watch_spare(&mut self, op: &Op, ending: &Ending) {
         let failed = ending.is_err();
-        let out = self.troubles.now(Trouble::SpareOut) || self.troubles.now(Trouble::MainOut);
+        let out = self.disks[1].is_out(self.now);
         let tick = self.tick;
         let Some(session) = &mut self.session else { return };
         match (op.dev, op.kind) {
@@ -306,6 +318,9 @@ impl World {
                 let same =
                     ending.as_ref().is_ok_and(|contents| session.holds(buffer, offset, contents));
                 if !same {
+                    // It counts as a failed flush, which fails a commit's pair.
+                    session.metadata_trouble = true;
+                    self.troubles.strike(Trouble::Metadata, tick);
                     session.bad_spare_sectors.insert(op.sector / 8);
                     self.troubles.strike(Trouble::SpareBad, tick);
                 }
@@ -328,7 +343,8 @@ impl World {
                 let trouble = suspect(dev);
                 self.troubles.begin(trouble, tick);
                 let bad = self.session.as_mut().map_or(0, |s| s.bad_probes[row(dev)]);
-                if bad < 2 {
+                // A read that is still out when its time is over counts as bad.
+                if bad < 2 && !self.troubles.now(Trouble::Slow) {
                     return fail(format!("{dev:?} is held for suspect after {bad} bad probes"));
                 }
             }
@@ -360,10 +376,7 @@ impl World {
                     }
                 }
             }
-            Event::SpareFull => self.troubles.strike(Trouble::SpareFull, tick),
-            Event::MetadataDegraded | Event::InDoubt { .. } => {
-                self.troubles.strike(Trouble::Metadata, tick);
-            }
+            Event::InDoubt { .. } => self.troubles.strike(Trouble::Metadata, tick),
             _ => {}
         }
         Ok(())

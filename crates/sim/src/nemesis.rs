@@ -2,6 +2,8 @@
 //! Who does the harm, inside the permitted fault model of [`crate::disk`].
 //!
 //! What it holds itself to, so that every demand of the oracle is just:
+//! * A device that is out says anything but `Medium`: what it could not read by its own word is
+//!   weak, and moved.
 //! * Outages of one device are further apart than any recovery lasts: a failure, a good probe and a
 //!   failure of one recovery never come from two outages.
 //! * One metadata copy is bad at a time; another, or a silent reset of the spare, comes only when
@@ -51,7 +53,7 @@ pub struct Profile {
 impl Profile {
     /// Bad sectors and crashes, nothing else.
     pub const BAD_SECTORS: Profile = Profile {
-        every_ms: 20,
+        every_ms: 60,
         bad_main: 30,
         bad_spare: 0,
         cure: 10,
@@ -75,7 +77,7 @@ impl Profile {
         let (reset, flush, copy) = (some(3, 3), some(3, 4), some(3, 3));
         let (slow_one_in, lying_one_in) = (some(6, 400), some(5, 6));
         Profile {
-            every_ms: *rng.pick(&[8, 20, 60]),
+            every_ms: *rng.pick(&[20, 80, 300]),
             bad_main: rng.range(4, 30),
             bad_spare,
             cure: rng.range(2, 12),
@@ -287,13 +289,8 @@ impl World {
         }
         let lasts = *self.rng.pick(&[5, 50, 500, limit / 2, limit * 2]);
         let until = self.now + self.rng.range(1, lasts);
-        let class = *self.rng.pick(&[
-            Class::Io,
-            Class::Io,
-            Class::Medium,
-            Class::Transport,
-            Class::Timeout,
-        ]);
+        let classes = [Class::Io, Class::Io, Class::Target, Class::Transport, Class::Timeout];
+        let class = *self.rng.pick(&classes);
         self.nemesis.calm_until[row(dev)] = until + limit * 2;
         self.note(|| format!("harm: {dev:?} is out with {class} until {until}"));
         self.disk(dev).faults.outage = Some(Outage { class, until });

@@ -35,7 +35,7 @@ pub struct Report {
     pub counts: Counts,
     /// Commands answered by both disks.
     pub commands: u64,
-    /// Faults acted out: commands that failed, flushes that failed, sectors lost, lied about or cut.
+    /// Faults acted out: commands that failed, writes lied about, harm of other kinds.
     pub faults: u64,
     /// Sectors whose content was checked.
     pub sectors_checked: u64,
@@ -95,7 +95,7 @@ pub fn report(world: &World) -> Report {
     for disk in &world.disks {
         let c = &disk.counts;
         report.commands += c.commands;
-        report.faults += c.errors + c.lies + c.lost + c.cut;
+        report.faults += c.errors + c.lies;
     }
     report.faults += world.counts.harm;
     report.sectors_checked = world.oracle.sectors_checked;

@@ -16,11 +16,11 @@ use crate::command::{CommandId, Stage};
 use crate::content::{ADOPTED, Content};
 use crate::disk::Disk;
 use crate::driver::{Part, PartId, PartStage, Request, Told};
-use crate::excuse::{FlushJudge, Troubles};
+use crate::excuse::{FlushJudge, Trouble, Troubles};
 use crate::nemesis::Nemesis;
 use crate::oracle::{Oracle, Tick};
 use crate::rng::Rng;
-use crate::session::Session;
+use crate::session::{JOBS, Session};
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -273,7 +273,9 @@ impl World {
         for (id, part) in &self.parts {
             let ready = match &part.stage {
                 PartStage::Taken | PartStage::AtDevice { .. } => false,
-                PartStage::Waiting { wakes: seen, .. } => *seen != wakes,
+                PartStage::Waiting { wakes: seen, .. } => {
+                    *seen != wakes || self.limit_of(part).is_some_and(|at| at <= self.now)
+                }
                 PartStage::RetryAt(at) => self.now >= *at,
                 _ => true,
             };
@@ -306,6 +308,11 @@ impl World {
         self.steps = steps;
     }
 
+    /// When a waiting piece is presented again whatever happens.
+    fn limit_of(&self, part: &Part) -> Option<Millis> {
+        part.piece.since.map(|since| since + u64::from(self.config.limit_ms))
+    }
+
     /// The next time at which something becomes possible.
     fn next_event(&self) -> Option<Millis> {
         let mut next: Option<Millis> = None;
@@ -319,8 +326,10 @@ impl World {
             }
         }
         for part in self.parts.values() {
-            if let PartStage::RetryAt(time) = part.stage {
-                at(time);
+            match part.stage {
+                PartStage::RetryAt(time) => at(time),
+                PartStage::Waiting { .. } => self.limit_of(part).into_iter().for_each(&mut at),
+                _ => {}
             }
         }
         if let Some(time) = self.session.as_ref().and_then(|s| s.machine.next_deadline()) {
@@ -370,11 +379,7 @@ impl World {
     /// Keeps the excuses up to date.
     fn watch(&mut self) {
         let now = self.now;
-        for (disk, trouble) in self
-            .disks
-            .iter_mut()
-            .zip([crate::excuse::Trouble::MainOut, crate::excuse::Trouble::SpareOut])
-        {
+        for (disk, trouble) in self.disks.iter_mut().zip([Trouble::MainOut, Trouble::SpareOut]) {
             if disk.faults.outage.is_some_and(|o| now >= o.until) {
                 disk.faults.outage = None;
             }
@@ -384,8 +389,33 @@ impl World {
                 self.troubles.end(trouble, self.tick);
             }
         }
+        self.watch_machine();
+        let slow = u64::from(self.config.limit_ms.min(5_000)) / 2;
+        let all = self.disks.iter().flat_map(|disk| disk.inflight().values());
+        if all.map(|i| i.sent_at).min().is_some_and(|sent| now >= sent + slow) {
+            self.troubles.begin(Trouble::Slow, self.tick);
+        } else {
+            self.troubles.end(Trouble::Slow, self.tick);
+        }
         self.oracle.oldest_read =
             self.requests.values().map(|r| r.began).min().unwrap_or(self.tick);
+    }
+
+    /// A machine that says it is degraded is believed only if metadata I/O has failed.
+    pub(crate) fn watch_machine(&mut self) {
+        let Some(session) = &self.session else { return };
+        let status = session.machine.status();
+        let degraded = session.metadata_trouble && status.conditions.metadata_degraded;
+        // Quarantined units and recoveries under way hold slots too.
+        let slots = status.entries + status.quarantined_units + JOBS as u64;
+        let full = status.spare_free_units == 0 || slots >= status.max_entries;
+        for (trouble, now) in [(Trouble::Metadata, degraded), (Trouble::SpareFull, full)] {
+            if now {
+                self.troubles.begin(trouble, self.tick);
+            } else {
+                self.troubles.end(trouble, self.tick);
+            }
+        }
     }
 
     /// Tells the oracle what a disk's cache has lost.

@@ -5,8 +5,10 @@ mod at_rest;
 mod check;
 mod demo;
 mod examine;
+mod format;
 mod message;
 mod reading;
+mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +54,7 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Unremap(args) => message::unremap(&context, &args),
         Verb::Verify(args) => message::verify(&context, &args),
         Verb::Message(args) => message::message(&context, &args),
-        _ => Err(crate::failure::Failure::new(crate::failure::Class::Internal, "not wired yet")),
+        Verb::Format(args) => format::format(&context, &args),
+        Verb::Serve(args) => serve::serve(&context, &args),
     }
 }

@@ -77,8 +77,9 @@ pub struct Written {
     pub cut_off: usize,
 }
 
-/// Sends `edits` and keeps [`DEPTH`] of them under way. After `until` acknowledgements, with the
-/// others still under way, it calls `interrupt` once; a connection that ends then is no error.
+/// Sends `edits` and keeps [`DEPTH`] of them under way. After `until` acknowledgements it doubles
+/// what is under way and calls `interrupt` at once, then sends nothing more; a connection that ends
+/// then is no error.
 pub fn write_all(
     client: &Client,
     edits: &[Edit],
@@ -91,19 +92,19 @@ pub fn write_all(
     let mut flying: HashMap<Cookie, &Edit> = HashMap::new();
     let mut waiting = edits.iter();
     loop {
-        while flying.len() < DEPTH {
+        let last = written.acknowledged >= until;
+        let depth = match (&interrupt, last) {
+            (None, _) => 0,
+            (Some(_), true) => 2 * DEPTH,
+            (Some(_), false) => DEPTH,
+        };
+        while flying.len() < depth {
             let Some(edit) = waiting.next() else { break };
-            let write =
-                Operation::Write { offset: edit.sector * SECTOR, data: &edit.bytes, fua: false };
-            model.sent(edit.sector, &edit.bytes);
-            match client.submit(write) {
-                Ok(cookie) => _ = flying.insert(cookie, edit),
-                Err(_) if interrupt.is_none() => break,
-                Err(error) => return Err(lost(&error)),
-            }
+            let cookie = send(client, edit, model)?;
+            flying.insert(cookie, edit);
             written.most_in_flight = written.most_in_flight.max(flying.len());
         }
-        if written.acknowledged >= until && flying.len() >= 16 {
+        if last {
             if let Some(interrupt) = interrupt.take() {
                 interrupt()?;
             }
@@ -122,4 +123,11 @@ pub fn write_all(
         }
     }
     Ok(written)
+}
+
+fn send(client: &Client, edit: &Edit, model: &mut Model) -> Outcome<Cookie> {
+    model.sent(edit.sector, &edit.bytes);
+    let offset = edit.sector * SECTOR;
+    let write = Operation::Write { offset, data: &edit.bytes, fua: false };
+    client.submit(write).map_err(|error| lost(&error))
 }

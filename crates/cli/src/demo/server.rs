@@ -6,13 +6,20 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
+
+/// The process that runs now, 0 for none, so that it does not outlive an interrupted demo.
+static RUNNING: AtomicI32 = AtomicI32::new(0);
+
+/// How long a server may take to close: it waits for its devices, and they are files here.
+const CLOSING: Duration = Duration::from_secs(30);
 
 /// A running server.
 pub struct Server {
@@ -50,6 +57,7 @@ impl Server {
         let mut command = command(folder, args)?;
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.map_err(|error| Failure::io("run", Path::new("dmremap"), &error))?;
+        RUNNING.store(Pid::from_child(&child).as_raw_nonzero().get(), Ordering::Release);
         let moves = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&moves);
         let log = child.stderr.take();
@@ -97,16 +105,26 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) -> Outcome<()> {
-        let sent = match Pid::from_raw(self.child.id().cast_signed()) {
-            Some(pid) => kill_process(pid, signal).map_err(std::io::Error::from),
-            None => Ok(()),
-        };
+        let sent = kill_process(Pid::from_child(&self.child), signal).map_err(std::io::Error::from);
         sent.map_err(|error| Failure::io("signal", Path::new("the server"), &error))
     }
 
     fn ended(&mut self) -> Outcome<ExitStatus> {
-        let status = self.child.wait();
-        let status = status.map_err(|e| Failure::io("wait for", Path::new("the server"), &e))?;
+        let failed = |error| Failure::io("wait for", Path::new("the server"), &error);
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().map_err(failed)? {
+                break status;
+            }
+            if start.elapsed() > CLOSING {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                let what = "the server did not end in 30 s and was killed";
+                return Err(Failure::new(Class::Internal, what));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        RUNNING.store(0, Ordering::Release);
         if let Some(log) = self.log.take() {
             let _ = log.join();
         }
@@ -170,8 +188,11 @@ impl Workshop {
         &self.path
     }
 
-    /// Removes it, if it is not to be kept.
+    /// Ends the server that works in it, and removes it, if it is not to be kept.
     pub fn remove(&self) {
+        if let Some(pid) = Pid::from_raw(RUNNING.swap(0, Ordering::AcqRel)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         if !self.keep {
             let _ = std::fs::remove_dir_all(&self.path);
         }

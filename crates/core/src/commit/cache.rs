@@ -12,6 +12,7 @@ use super::image::PageId;
 use super::state::{ALL, CopyState, PageState, bit};
 use super::wire::Wire;
 use crate::Millis;
+use crate::broken::{Broken, is};
 
 /// What a place of the cache is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +99,8 @@ impl Line {
         for copy in ALL.into_iter().filter(|c| wire.is_stuck(*c)) {
             state.set(copy, CopyState::Failed);
         }
-        *self = Line { order: state.order(), ..Line::NEW };
+        let width = if is(Broken::AllCopiesAtOnce) { 5 } else { Line::NEW.width };
+        *self = Line { order: state.order(), width, ..Line::NEW };
     }
 
     pub(crate) fn is_out(&self) -> bool {

@@ -42,6 +42,7 @@ mod wire;
 
 use dmremap_format::{CopyIndex, Stamp, Uuid};
 
+use crate::broken::{Broken, is};
 use crate::{Class, Millis};
 pub use cache::Cached;
 pub(crate) use cache::{Doubt, Line, Out, Role, find};
@@ -55,6 +56,7 @@ pub use state::{CopyState, PageState, state_count};
 pub(crate) use wire::{NO_PLACE, Name, Wire, parse};
 
 use close::Close;
+use joins::Stage;
 
 /// Why a change may not join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,7 +91,8 @@ pub(crate) struct Opened<S: Store> {
     pub cache: S::Cache,
     pub states: S::States,
     pub of: VolumeId,
-    pub generation: u64,
+    /// The stamp under which the open wrote.
+    pub last: Stamp,
     pub session: Uuid,
     pub wire: Wire,
     pub writable: bool,
@@ -126,15 +129,14 @@ const SECOND_MS: Millis = 1000;
 
 impl<S: Store> Commit<S> {
     pub(crate) fn new(from: Opened<S>, joins: S::Joins, now: Millis) -> Self {
-        let last = Stamp { generation: from.generation, sequence: 0 };
         Commit {
             cache: from.cache,
             states: from.states,
             joins,
             of: from.of,
             session: from.session,
-            last,
-            durable: last,
+            last: from.last,
+            durable: from.last,
             commits: 0,
             wire: from.wire,
             pairs: Pairs::IDLE,
@@ -180,7 +182,7 @@ impl<S: Store> Commit<S> {
             }
             doubtful = doubtful.saturating_add(1);
         }
-        let entry = joins::Entry { token, page, change, stage: joins::Stage::Next, report: None };
+        let entry = joins::Entry { token, page, change, stage: Stage::Next, report: None };
         if doubtful >= self.cache.len() || !joins::push(&mut self.joins, entry) {
             return Err(Refusal::NoRoom);
         }
@@ -208,7 +210,8 @@ impl<S: Store> Commit<S> {
         out.copy_from(&c.image);
         if !c.line.acked {
             for e in joins::iter(&self.joins) {
-                if e.page == c.page && e.stage == joins::Stage::Current {
+                let carried = is(Broken::DoubtfulChangeCarriedAlong) && e.stage == Stage::Doubt;
+                if e.page == c.page && (e.stage == Stage::Current || carried) {
                     out.apply(c.page, &e.change);
                 }
             }
@@ -324,7 +327,7 @@ impl<S: Store> Commit<S> {
     /// second.
     #[must_use]
     pub fn idle(&self) -> bool {
-        let waits = |e: &joins::Entry<_>| e.stage == joins::Stage::Next;
+        let waits = |e: &joins::Entry<_>| e.stage == Stage::Next;
         self.is_over() || self.phase == Phase::Idle && !joins::iter(&self.joins).any(waits)
     }
 

@@ -12,6 +12,7 @@ use super::pairs::Step;
 use super::state::{ALL, CopyState, bit, state_index};
 use super::wire::NO_PLACE;
 use super::{Commit, Phase, SECOND_MS};
+use crate::broken::{Broken, is};
 use crate::{Class, Millis};
 
 impl<S: Store> Commit<S> {
@@ -241,8 +242,11 @@ impl<S: Store> Commit<S> {
     fn acknowledged(&mut self, at: usize) {
         let Some(c) = self.cache.get_mut(at) else { return };
         let page = c.page;
+        let waits = |e: &joins::Entry<_>| e.page == page && e.stage == Stage::Next;
+        let published = is(Broken::CommitImageFromPublished);
+        let late = published && joins::iter(&self.joins).any(waits);
         for e in joins::iter(&self.joins) {
-            if e.page == page && e.stage == Stage::Current {
+            if e.page == page && e.stage == Stage::Current && !late {
                 c.image.apply(page, &e.change);
             }
         }

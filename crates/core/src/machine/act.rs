@@ -104,6 +104,11 @@ impl<M: Memory> Machine<M> {
         }
     }
 
+    /// Whether this spare unit could be handed out, for a reply that names a legal place.
+    pub fn is_spare_unit_free(&self, unit: SpareUnit) -> bool {
+        self.allocator.is_free(unit)
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.settings

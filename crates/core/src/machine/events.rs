@@ -10,7 +10,7 @@ use crate::api::{
 use crate::broken::{Broken, is};
 use crate::resolve::{Mark, Place, Run};
 
-use super::job::{Goal, Stage, Trial, Wait};
+use super::job::{Goal, Stage, Trial, Wait, run_mask};
 use super::probe::HEAL_INTERVAL_MS;
 use super::{Input, Machine, Memory, Mode, pump};
 
@@ -293,6 +293,18 @@ impl<M: Memory> Machine<M> {
             self.shared.count_written(op.dev);
         }
         if self.job(j).late {
+            let job = *self.job(j);
+            let good = answer == Answer::Good;
+            let written = match job.stage {
+                Stage::Try if good => job.own,
+                Stage::LastTry => {
+                    let failed = if good { 0 } else { run_mask(job.cursor, 1) };
+                    job.own & !(job.todo | job.unsure | failed)
+                }
+                _ => 0,
+            };
+            // Late or not, it was written in place: a mark would hide what can be read.
+            self.shared.pending.drop_marks(job.unit, written);
             return self.release(j, now);
         }
         self.step(j, Input::Answer(answer), now);

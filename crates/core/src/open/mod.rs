@@ -26,6 +26,7 @@ use core::slice;
 
 use dmremap_format::{COPIES, Refusal, Seen, SeenHeader, Stamp, Uuid};
 
+use crate::broken::{Broken, is};
 use crate::commit::{
     ChangeOf, Commit, Image, Io, IoId, NO_PLACE, Name, Opened, Out, PageId, PageState, Pairs, Role,
     Store, VolumeId, Wire, give_up_late, loaded, next_late, parse,
@@ -156,6 +157,8 @@ pub struct Open<S: Store> {
     table_pages: u32,
     repairs: u32,
     highest: u64,
+    /// The highest sequence number, for the variant without generations.
+    sequence: u64,
     generation: u64,
     session: Uuid,
     force_quorum: bool,
@@ -188,6 +191,7 @@ impl<S: Store> Open<S> {
             table_pages: 0,
             repairs: 0,
             highest: 0,
+            sequence: 0,
             generation: 0,
             session: Uuid::default(),
             force_quorum,
@@ -257,7 +261,14 @@ impl<S: Store> Open<S> {
         if let Some(c) = self.cache.get_mut(HEADER) {
             changes.iter().for_each(|change| c.image.apply(PageId::Header, change));
         }
-        self.begin_generation();
+        if is(Broken::NoGeneration) {
+            self.generation = self.highest;
+        }
+        if is(Broken::NoGeneration) || is(Broken::GenerationOnlyInHeader) {
+            self.phase = Phase::Batch(1);
+        } else {
+            self.begin_generation();
+        }
     }
 
     /// Goes on from [`OpenStep::Judged`] without writing: nothing can be changed while this
@@ -276,7 +287,7 @@ impl<S: Store> Open<S> {
         let place = self.cache.get(place).filter(|c| c.line.has_out(copy, id.0));
         let (Some(c), Some(of)) = (place, &self.of) else { return false };
         out.copy_from(&c.image);
-        out.seal(of, c.page, copy, self.repair_stamp());
+        out.seal(of, c.page, copy, self.stamp_of(c.page));
         true
     }
 
@@ -348,11 +359,12 @@ impl<S: Store> Open<S> {
         for c in self.cache.iter_mut().filter(|c| c.role != Role::Free) {
             c.role = Role::Idle;
         }
+        let last = self.repair_stamp();
         let from = Opened {
             cache: self.cache,
             states: self.states?,
             of: self.of?,
-            generation: self.generation,
+            last,
             session: self.session,
             wire: self.wire,
             writable,

@@ -7,6 +7,7 @@ use dmremap_format::{COPIES, CopyIndex, PageFault, PageIndex, Refusal, Seen, See
 
 use super::judge::{CopySeen, judge_header, judge_page, put, state, wins};
 use super::{HEADER, Open, OpenStep, Phase, Refused, SHOWN, Summary};
+use crate::broken::{Broken, is};
 use crate::commit::{
     ALL, Cached, CopyState, Image, Io, Line, Load, NEEDED, NO_PLACE, Out, PageId, Role, Step,
     Store, VolumeId, bit, load, state_index,
@@ -138,6 +139,7 @@ impl<S: Store> Open<S> {
         self.of = Some(VolumeId { volume: judged.volume, spare: judged.spare });
         self.header = state(&judged.page);
         self.highest = judged.page.stamp.generation;
+        self.sequence = judged.page.stamp.sequence;
         if let Some(c) = self.cache.get_mut(HEADER) {
             c.page = PageId::Header;
             c.role = Role::Loading;
@@ -161,6 +163,7 @@ impl<S: Store> Open<S> {
     fn judge(&mut self, page: PageId) -> Result<(), Refusal> {
         let state = state(&judge_page(&self.copies, self.force_quorum)?);
         self.highest = self.highest.max(state.stamp.generation);
+        self.sequence = self.sequence.max(state.stamp.sequence);
         let Some(at) = state_index(page) else {
             self.generation_pages = state;
             self.read_table_from(0);
@@ -176,7 +179,20 @@ impl<S: Store> Open<S> {
 
     /// The stamp of all that pass 2 writes.
     pub(super) fn repair_stamp(&self) -> Stamp {
-        Stamp { generation: self.generation, sequence: 0 }
+        let sequence = if is(Broken::NoGeneration) { self.sequence.saturating_add(1) } else { 0 };
+        Stamp { generation: self.generation, sequence }
+    }
+
+    /// The stamp under which pass 2 writes `page`.
+    pub(super) fn stamp_of(&self, page: PageId) -> Stamp {
+        let states = self.states.as_deref().unwrap_or(&[]);
+        match page {
+            PageId::Table(_) if is(Broken::RepairUnderOldStamp) => {
+                let state = state_index(page).and_then(|i| states.get(i));
+                state.map_or(self.repair_stamp(), super::PageState::stamp)
+            }
+            _ => self.repair_stamp(),
+        }
     }
 
     pub(super) fn begin_generation(&mut self) {
@@ -264,7 +280,9 @@ impl<S: Store> Open<S> {
         for c in self.cache.iter_mut().filter(|c| c.role == Role::Line) {
             let states = self.states.as_deref_mut();
             if let Some(s) = state_index(c.page).and_then(|i| states?.get_mut(i)) {
-                s.stamp = stamp;
+                if !(is(Broken::RepairUnderOldStamp) && c.page != PageId::Header) {
+                    s.stamp = stamp;
+                }
                 for copy in ALL {
                     let good = c.line.durable & bit(copy) != 0;
                     s.set(copy, if good { CopyState::Good } else { CopyState::Failed });
@@ -273,6 +291,7 @@ impl<S: Store> Open<S> {
             rest(c);
         }
         self.phase = match self.phase {
+            Phase::Generation if is(Broken::ServeBeforeRepair) => Phase::Opened(true),
             Phase::Generation => Phase::Batch(1),
             Phase::Repair(next) => Phase::Batch(next),
             _ => Phase::Opened(true),

@@ -8,11 +8,12 @@
 //! anew and flushed; a copy's reads may fail for the length of a session.
 #![allow(dead_code)]
 
-use dmremap_core::Class;
-use std::ops::Range;
+pub mod model;
 
+use dmremap_core::Class;
 use dmremap_core::commit::{
-    Cached, Commit, Image, IoId, IoKind, Joined, OutcomeKind, PageId, PageState, Store, VolumeId,
+    Cached, Commit, Image, Io, IoId, IoKind, Joined, OutcomeKind, PageId, PageState, Store,
+    VolumeId,
 };
 use dmremap_core::open::{Open, OpenStep, Refused};
 use dmremap_format::{CopyIndex, PageFault, PageIndex, SeenHeader, Stamp, Uuid};
@@ -58,6 +59,11 @@ fn kind(page: PageId) -> u8 {
 }
 
 impl Tiny {
+    /// This page's share in the hash of a disk that has it at cell `at`.
+    fn hash_at(&self, at: usize) -> u128 {
+        spread(self.digest() ^ u64::from(self.copy) << 56 ^ (at as u64) << 8)
+    }
+
     fn stamp(&self) -> Stamp {
         Stamp { generation: self.generation.into(), sequence: self.sequence.into() }
     }
@@ -232,65 +238,93 @@ impl Disk {
 
     /// Every disk that a power cut now can leave; if `written` is a cell that was written a moment
     /// ago, only those in which it is no longer what it was.
-    pub fn each_cut(&self, written: Option<usize>, mut visit: impl FnMut(&[Tiny])) {
+    pub fn each_cut(&self, written: Option<usize>, mut visit: impl FnMut(&[Tiny], u128)) {
         let mut pages: Vec<Tiny> = self.cells.iter().map(|c| c.now).collect();
-        self.product(0..self.cells.len(), written, &mut pages, &mut visit);
+        let hash = hash_of(&pages);
+        self.product(0, written, &mut pages, hash, &mut visit);
     }
 
-    /// The same, but only the five copies of one page take all their outcomes at a time, those of
-    /// all others the old, the newest or the torn one together.
-    pub fn each_cut_of_a_page(&self, written: Option<usize>, mut visit: impl FnMut(&[Tiny])) {
+    /// The same for the pages of `scope` (kinds of page, see [`Tiny::kind`]); all others are made
+    /// whole: five copies of the highest stamp that is durable on one.
+    pub fn each_cut_in(
+        &self,
+        scope: &[u8],
+        written: Option<usize>,
+        visit: impl FnMut(&[Tiny], u128),
+    ) {
+        let inside = |at: usize| scope.contains(&(at as u8 / 5 + 1));
+        if written.is_some_and(|w| !inside(w)) {
+            return;
+        }
+        let mut disk = self.clone();
         for page in 0..self.cells.len() / 5 {
-            if written.is_some_and(|w| w / 5 != page) {
-                continue;
-            }
-            let mut seen = Vec::new();
-            for choice in 0..3 {
-                let other = |c: &Cell| match choice {
-                    0 => c.now,
-                    1 => c.maybe.iter().copied().filter(|p| *p != TORN).last().unwrap_or(c.now),
-                    _ => c.maybe.iter().copied().find(|p| *p == TORN).unwrap_or(c.now),
-                };
-                let mut pages: Vec<Tiny> = self.cells.iter().map(other).collect();
-                for at in page * 5..page * 5 + 5 {
-                    pages[at] = self.cells[at].now;
-                }
-                if !seen.contains(&pages) {
-                    seen.push(pages.clone());
-                    self.product(page * 5..page * 5 + 5, written, &mut pages, &mut visit);
+            if !inside(page * 5) {
+                let copies = &self.cells[page * 5..page * 5 + 5];
+                let best = copies.iter().map(|c| c.now).max_by_key(|p| p.stamp());
+                for (copy, cell) in disk.cells[page * 5..].iter_mut().take(5).enumerate() {
+                    *cell = Cell::new(Tiny { copy: copy as u8, ..best.expect("five copies") });
                 }
             }
         }
+        disk.each_cut(written, visit);
     }
 
     fn product(
         &self,
-        mut range: Range<usize>,
+        from: usize,
         written: Option<usize>,
         pages: &mut [Tiny],
-        visit: &mut impl FnMut(&[Tiny]),
+        hash: u128,
+        visit: &mut impl FnMut(&[Tiny], u128),
     ) {
-        let Some(at) = range.find(|i| !self.cells[*i].maybe.is_empty()) else {
-            visit(pages);
+        let Some(at) = (from..self.cells.len()).find(|i| !self.cells[*i].maybe.is_empty()) else {
+            visit(pages, hash);
             return;
         };
+        let now = self.cells[at].now;
+        let rest = hash.wrapping_sub(now.hash_at(at));
         for page in self.cells[at].outcomes().skip(usize::from(written == Some(at))) {
             pages[at] = page;
-            self.product(range.clone(), written, pages, visit);
+            let hash = rest.wrapping_add(page.hash_at(at));
+            self.product(at + 1, written, pages, hash, visit);
         }
-        pages[at] = self.cells[at].now;
+        pages[at] = now;
     }
 }
 
+/// A hash that changes by one cell's share when the cell does.
+pub fn hash_of(pages: &[Tiny]) -> u128 {
+    pages.iter().enumerate().fold(0, |sum, (at, page)| sum.wrapping_add(page.hash_at(at)))
+}
+
+/// Spreads a number over 128 bits (two rounds of splitmix64, differently seeded).
+pub fn spread(n: u64) -> u128 {
+    let mix = |mut z: u64| {
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    };
+    let high = mix(n.wrapping_add(0x9E37_79B9_7F4A_7C15));
+    u128::from(high) << 64 | u128::from(mix(n ^ high.rotate_left(17)))
+}
+
 /// What is wrong with the spare for one session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// Copies whose reads fail, one bit each.
     pub reads: u8,
     /// Copies whose writes fail.
     pub writes: u8,
+    /// From this write of the session on, counted from 0.
+    pub from: u32,
+    /// Up to this one, not included.
+    pub until: u32,
     /// The flush that fails, counted from 0.
     pub flush: Option<u32>,
+}
+
+impl Faults {
+    pub const NONE: Faults = Faults { reads: 0, writes: 0, from: 0, until: u32::MAX, flush: None };
 }
 
 /// A spare under a session: runs the machines' I/O and reports every write, since a power cut can
@@ -298,6 +332,7 @@ pub struct Faults {
 pub struct Spare<'a> {
     pub disk: Disk,
     pub faults: Faults,
+    pub writes: u32,
     pub flushes: u32,
     /// Hears of every write, with the cell it went to.
     pub cut: &'a mut dyn FnMut(&Disk, usize),
@@ -306,16 +341,22 @@ pub struct Spare<'a> {
 /// The answer to an I/O: the page that was read, if any, or an error.
 pub type Answer = Result<Option<Tiny>, Class>;
 
-impl Spare<'_> {
+impl<'a> Spare<'a> {
+    pub fn new(disk: Disk, faults: Faults, cut: &'a mut dyn FnMut(&Disk, usize)) -> Self {
+        Spare { disk, faults, writes: 0, flushes: 0, cut }
+    }
+
     pub fn run(&mut self, io: IoKind, image: impl FnOnce() -> Tiny) -> Answer {
+        let Faults { reads, writes, from, until, flush } = self.faults;
         match io {
-            IoKind::Read { copy, .. } if self.faults.reads >> copy.0 & 1 != 0 => Err(Class::Medium),
+            IoKind::Read { copy, .. } if reads >> copy.0 & 1 != 0 => Err(Class::Medium),
             IoKind::Read { page, copy } => {
                 let cell = self.disk.cell(page, copy);
                 Ok(Some(cell.pending.unwrap_or(cell.now)))
             }
             IoKind::Write { page, copy } => {
-                let bad = self.faults.writes >> copy.0 & 1 != 0;
+                let bad = writes >> copy.0 & 1 != 0 && (from..until).contains(&self.writes);
+                self.writes += 1;
                 if bad {
                     self.disk.failed_write(page, copy, image());
                 } else {
@@ -325,7 +366,7 @@ impl Spare<'_> {
                 if bad { Err(Class::Io) } else { Ok(None) }
             }
             IoKind::Flush => {
-                let good = self.faults.flush != Some(self.flushes);
+                let good = flush != Some(self.flushes);
                 self.flushes += 1;
                 self.disk.flush(good);
                 if good { Ok(None) } else { Err(Class::Io) }
@@ -334,9 +375,35 @@ impl Spare<'_> {
     }
 }
 
+/// What an open would serve; nothing is written.
+pub fn peek(pages: &[Tiny], reads: u8) -> Result<Vec<Content>, Refused> {
+    let tables = pages.len() / 5 - 2;
+    let mut open = Open::<TinyStore>::new(cache(2), 1000, false);
+    let mut served = Vec::new();
+    loop {
+        match open.step(0) {
+            OpenStep::Io(io) => {
+                let IoKind::Read { page, copy } = io.kind else { panic!("a write in pass 1") };
+                let image = &pages[Disk::index(page, copy)];
+                let bad = reads >> copy.0 & 1 != 0;
+                open.io_done(io.id, if bad { Err(Class::Medium) } else { Ok(Some(image)) });
+            }
+            OpenStep::Loaded(PageId::Table(_)) => {
+                served.push(open.image().expect("image").content);
+                open.accept();
+            }
+            OpenStep::Loaded(_) => open.accept_header(vec![PageState::default(); tables + 1]),
+            OpenStep::Judged(_) => return Ok(served),
+            OpenStep::Refused(reason) => return Err(reason),
+            step => panic!("{step:?} in pass 1"),
+        }
+    }
+}
+
 /// What an open came to.
 pub struct Served {
     pub commit: Commit<TinyStore>,
+    /// The table pages.
     pub tables: Vec<Content>,
     pub writable: bool,
 }
@@ -379,25 +446,29 @@ pub fn open(spare: &mut Spare<'_>, session: u8) -> Result<Served, Refused> {
     }
 }
 
-/// Runs the commit machine until it waits for nothing but time. `told` hears every outcome as soon
-/// as it is known, with the spare as it is then.
+/// Carries out one I/O of the commit machine.
+pub fn answer(commit: &mut Commit<TinyStore>, spare: &mut Spare<'_>, io: Io, now: u64) {
+    let answer = spare.run(io.kind, || sent(commit, io.id));
+    if io.kind == IoKind::Flush && answer.is_err() {
+        commit.flush_failed();
+    }
+    commit.io_done(io.id, answer.as_ref().map(Option::as_ref).map_err(|c| *c), now);
+}
+
+/// Runs the commit machine until it waits for nothing but time; its outcomes.
 pub fn drive(
     commit: &mut Commit<TinyStore>,
     spare: &mut Spare<'_>,
     now: u64,
-    told: &mut dyn FnMut(&Disk, u32, OutcomeKind),
-) {
+) -> Vec<(u32, OutcomeKind)> {
+    let mut outcomes = Vec::new();
     loop {
         let io = commit.next_io(now);
         while let Some(outcome) = commit.next_outcome() {
-            told(&spare.disk, outcome.token, outcome.kind);
+            outcomes.push((outcome.token, outcome.kind));
         }
-        let Some(io) = io else { break };
-        let answer = spare.run(io.kind, || sent(commit, io.id));
-        if io.kind == IoKind::Flush && answer.is_err() {
-            commit.flush_failed();
-        }
-        commit.io_done(io.id, answer.as_ref().map(Option::as_ref).map_err(|c| *c), now);
+        let Some(io) = io else { return outcomes };
+        answer(commit, spare, io, now);
     }
 }
 

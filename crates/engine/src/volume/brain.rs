@@ -18,7 +18,6 @@ use dmremap_format::{PAGE_BYTES, PageBytes, SECTOR_BYTES, UNIT_SECTORS};
 
 use super::client::FlushWait;
 use super::driver::{ActDone, Driver, Message, Operation};
-use super::gate::Gate;
 use super::logic::{Fast, Logic};
 use super::request::{BadRun, Part};
 
@@ -31,7 +30,6 @@ const BATCH: usize = 64;
 pub(crate) struct Brain<F: Fast, L: Logic> {
     pub(crate) logic: L,
     pub(crate) driver: Arc<Driver<F, L>>,
-    pub(crate) gate: Arc<Gate>,
     pub(crate) inbox: Receiver<Message<L>>,
     pub(crate) on_event: Box<dyn Fn(Event) + Send>,
     lists: Lists,
@@ -58,8 +56,6 @@ struct Lists {
 
 enum Closing {
     No,
-    /// Waiting for what came in before.
-    Draining(Sender<bool>),
     /// The machine is closing.
     Sealing(Sender<bool>),
     Over,
@@ -70,14 +66,13 @@ impl<F: Fast, L: Logic> Brain<F, L> {
     pub(crate) fn new(
         logic: L,
         driver: Arc<Driver<F, L>>,
-        gate: Arc<Gate>,
         inbox: Receiver<Message<L>>,
         buffers: usize,
         on_event: Box<dyn Fn(Event) + Send>,
     ) -> Brain<F, L> {
         let buffers = (0..buffers).map(|_| Box::new([0; PAGE_BYTES])).collect();
         let lists = Lists { wakes: logic.wakes(), ..Lists::default() };
-        Brain { logic, driver, gate, inbox, on_event, lists, buffers, closing: Closing::No }
+        Brain { logic, driver, inbox, on_event, lists, buffers, closing: Closing::No }
     }
 
     /// Runs until the volume is closed or abandoned, and hands the machine back.
@@ -148,8 +143,10 @@ impl<F: Fast, L: Logic> Brain<F, L> {
                 begin(&mut self.logic, id, now);
             }
             Message::Ask(question) => question(&mut self.logic, now),
-            Message::Drained => {}
-            Message::Close(reply) => self.closing = Closing::Draining(reply),
+            Message::Close(reply) => {
+                self.closing = Closing::Sealing(reply);
+                self.logic.close(now);
+            }
             Message::Abandon => self.closing = Closing::Over,
         }
         self.act();
@@ -237,12 +234,6 @@ impl<F: Fast, L: Logic> Brain<F, L> {
     }
 
     fn on_close(&mut self) {
-        let now = self.now();
-        if let (Closing::Draining(reply), true) = (&self.closing, self.gate.is_empty()) {
-            self.closing = Closing::Sealing(reply.clone());
-            self.logic.close(now);
-            self.act();
-        }
         if let (Closing::Sealing(reply), Some(clean)) = (&self.closing, self.logic.closed()) {
             let _ = reply.send(clean);
             self.closing = Closing::Over;

@@ -59,9 +59,7 @@ pub(crate) enum Message<L> {
     Act(Begin<L>, ActDone),
     /// A question.
     Ask(Question<L>),
-    /// The last request has been answered after a close.
-    Drained,
-    /// Close as soon as everything inside has been answered; told whether it was clean.
+    /// Close: everything that came in has been answered. Told whether it was clean.
     Close(Sender<bool>),
     /// Stop at once, as a killed process does.
     Abandon,

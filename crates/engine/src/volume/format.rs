@@ -252,6 +252,7 @@ fn write(spare: &Arc<dyn Device>, layout: &Layout, header: &PageBytes) -> Result
     let mut create = Create::new(header, id, gaps.len() as u32, WINDOW);
     let mut io = MetaIo::new(Arc::clone(spare), Instant::now())
         .map_err(|error| VolumeError::System(error.to_string()))?;
+    let mut reading = false;
     loop {
         match create.step() {
             CreateStep::Io(wanted) => {
@@ -270,7 +271,14 @@ fn write(spare: &Arc<dyn Device>, layout: &Layout, header: &PageBytes) -> Result
                         MetaJob::Write(page_at(page, copy), image)
                     }
                     CreateKind::Flush => MetaJob::Flush,
-                    CreateKind::Read { page, copy } => MetaJob::Read(page_at(page, copy)),
+                    CreateKind::Read { page, copy } => {
+                        // Everything has been written by now.
+                        if !reading {
+                            io.read_ahead(true);
+                            reading = true;
+                        }
+                        MetaJob::Read(page_at(page, copy))
+                    }
                 };
                 io.send(wanted.id, job);
             }

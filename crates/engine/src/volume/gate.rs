@@ -2,26 +2,28 @@
 //! Who may come in, and whether everybody has left: a close refuses what comes later and waits for
 //! what came before.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// The gate of a volume.
 pub(crate) struct Gate {
     closing: AtomicBool,
     inside: AtomicU64,
-    /// Told when the last one has left a gate that is closing.
-    drained: Box<dyn Fn() + Send + Sync>,
+    /// Woken when the last one has left a gate that is closing.
+    empty: Condvar,
+    waiting: Mutex<()>,
 }
 
 /// Being inside; dropped to leave.
 pub(crate) struct Pass(Arc<Gate>);
 
 impl Gate {
-    pub(crate) fn new(drained: impl Fn() + Send + Sync + 'static) -> Arc<Gate> {
+    pub(crate) fn new() -> Arc<Gate> {
         Arc::new(Gate {
             closing: AtomicBool::new(false),
             inside: AtomicU64::new(0),
-            drained: Box::new(drained),
+            empty: Condvar::new(),
+            waiting: Mutex::new(()),
         })
     }
 
@@ -39,9 +41,12 @@ impl Gate {
         self.closing.store(true, Ordering::SeqCst);
     }
 
-    /// Whether nobody is inside.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.inside.load(Ordering::SeqCst) == 0
+    /// Waits until nobody is inside a gate that is closing.
+    pub(crate) fn wait_empty(&self) {
+        let mut held = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.inside.load(Ordering::SeqCst) != 0 {
+            held = self.empty.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
@@ -49,7 +54,9 @@ impl Drop for Pass {
     fn drop(&mut self) {
         let last = self.0.inside.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && self.0.closing.load(Ordering::SeqCst) {
-            (self.0.drained)();
+            // Under the lock, so that who waits has either seen the count or is asleep by now.
+            let _held = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            self.0.empty.notify_all();
         }
     }
 }

@@ -10,6 +10,7 @@
 //! Content is read on main itself. What has an entry, or cannot be read, is left out of the
 //! comparison: main is not the authority for it.
 
+use dmremap_core::commit::{HeaderChange, Identity as RowValue};
 use dmremap_format::{
     ContentRow, Depth, Header, IdentityRow, MAX_CONTENTS, MAX_IDENTITIES, MAX_IDENTITY_BYTES,
     Prober, SECTOR_BYTES, Uuid, Window,
@@ -220,17 +221,52 @@ pub(crate) fn judge(
 }
 
 impl Content {
+    /// Whether main cannot be asked for what this row says.
+    fn hides(&self, row: &ContentRow) -> bool {
+        let at = u64::from(row.place) * PLACE_BYTES;
+        let inside = |window: &Window| {
+            (window.offset..window.offset + (window.len as u64).max(PLACE_BYTES)).contains(&at)
+        };
+        self.table_hidden || self.left_out.iter().any(inside)
+    }
+
     /// Whether it is what the header keeps, as far as main can be asked.
     fn agrees(&self, kept: &[ContentRow]) -> bool {
-        let hidden = |row: &ContentRow| {
-            let at = u64::from(row.place) * PLACE_BYTES;
-            let inside = |window: &Window| {
-                (window.offset..window.offset + (window.len as u64).max(PLACE_BYTES)).contains(&at)
-            };
-            self.table_hidden || self.left_out.iter().any(inside)
-        };
         let is_kept = |row: &ContentRow| kept.contains(row);
         let is_found = |row: &ContentRow| self.rows.contains(row);
-        self.rows.iter().all(is_kept) && kept.iter().all(|row| is_found(row) || hidden(row))
+        self.rows.iter().all(is_kept) && kept.iter().all(|row| is_found(row) || self.hides(row))
+    }
+
+    /// What the header is to keep from now on: what was found, and what could not be asked for.
+    pub(crate) fn merged(&self, kept: &[ContentRow]) -> Vec<ContentRow> {
+        let mut rows = self.rows.clone();
+        let hidden = kept.iter().filter(|row| !rows.contains(row) && self.hides(row));
+        rows.extend(hidden.copied().collect::<Vec<_>>());
+        rows.sort_by_key(|row| (row.place, row.kind));
+        rows.truncate(MAX_CONTENTS);
+        rows
     }
 }
+
+/// The header's changes that make its rows of content these.
+pub(crate) fn content_changes(kept: &[ContentRow], rows: &[ContentRow]) -> Vec<HeaderChange> {
+    let both = (0..MAX_CONTENTS).map(|row| (row, kept.get(row), rows.get(row)));
+    both.filter(|(_, kept, new)| kept != new)
+        .map(|(row, _, new)| HeaderChange::Content { row: row as u8, content: new.copied() })
+        .collect()
+}
+
+/// The header's changes that make its rows of identity these.
+pub(crate) fn identity_changes(kept: &[Row], rows: &[Row]) -> Vec<HeaderChange> {
+    let both = (0..MAX_IDENTITIES).map(|row| (row, kept.get(row), rows.get(row)));
+    both.filter(|(_, kept, new)| kept != new)
+        .map(|(row, _, new)| HeaderChange::Identity {
+            row: row as u8,
+            identity: new.and_then(|row| RowValue::new(&row.view())),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "main_identity_tests.rs"]
+mod tests;

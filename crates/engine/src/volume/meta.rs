@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Metadata I/O while nothing is served yet: what the format and open machines ask for, a few
 //! operations at a time, each with its own thread so that a stuck copy holds up nothing else.
+//!
+//! While nothing is written, pages are read ahead: an open visits each copy in ascending order, page
+//! by page through all five, which a disk that turns would take minutes for. A run that cannot be
+//! read as a whole is read page by page, so that one bad sector costs one page.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dmremap_core::commit::{IoId, PageId};
@@ -18,6 +22,11 @@ use super::lane::Lane;
 
 /// Operations at a time: a commit has ten pages' worth of copies at most on their way.
 const THREADS: usize = 16;
+
+/// Sectors read at once: 64 pages.
+const AHEAD_SECTORS: u64 = 512;
+/// Runs kept: one a copy, and some that are being read.
+const AHEAD_RUNS: usize = 10;
 
 /// What is to be done.
 pub(crate) enum MetaJob {
@@ -45,6 +54,16 @@ pub(crate) struct MetaIo {
     answers: Receiver<MetaAnswer>,
     out: usize,
     start: Instant,
+    ahead: Arc<Ahead>,
+}
+
+/// Runs of sectors that were read ahead; `None` once something may be written.
+struct Ahead(Mutex<Option<Vec<AheadRun>>>);
+
+struct AheadRun {
+    sector: u64,
+    /// Nothing if it could not be read as a whole.
+    bytes: Vec<u8>,
 }
 
 /// The sector of a page of a copy.
@@ -64,11 +83,19 @@ impl MetaIo {
     /// A thread cannot be started.
     pub(crate) fn new(device: Arc<dyn Device>, start: Instant) -> std::io::Result<MetaIo> {
         let (sender, answers) = channel();
+        let ahead = Arc::new(Ahead(Mutex::new(None)));
+        let runs = Arc::clone(&ahead);
         let lane = Lane::new("dmr-meta".into(), THREADS, move |(id, job)| {
             let flush = matches!(job, MetaJob::Flush);
-            let _ = sender.send(MetaAnswer { id, flush, result: carry_out(&*device, job) });
+            let _ = sender.send(MetaAnswer { id, flush, result: carry_out(&*device, job, &runs) });
         })?;
-        Ok(MetaIo { lane, answers, out: 0, start })
+        Ok(MetaIo { lane, answers, out: 0, start, ahead })
+    }
+
+    /// Reads ahead from now on, or forgets what was read ahead and does so no more: before the
+    /// first write.
+    pub(crate) fn read_ahead(&self, on: bool) {
+        *self.ahead.0.lock().unwrap_or_else(PoisonError::into_inner) = on.then(Vec::new);
     }
 
     pub(crate) fn now(&self) -> Millis {
@@ -113,14 +140,60 @@ impl Drop for MetaIo {
     }
 }
 
-fn carry_out(device: &dyn Device, job: MetaJob) -> Result<Option<Box<PageBytes>>, Class> {
+impl Ahead {
+    /// The page at `sector`, if it lies in a run that is kept; whether a run is to be read there.
+    fn find(&self, sector: u64) -> (Option<Box<PageBytes>>, bool) {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(runs) = kept.as_ref() else { return (None, false) };
+        let covers = |run: &&AheadRun| (run.sector..run.sector + AHEAD_SECTORS).contains(&sector);
+        let Some(run) = runs.iter().find(covers) else { return (None, true) };
+        let at = ((sector - run.sector) * SECTOR_BYTES) as usize;
+        let page = run.bytes.get(at..at + PAGE_BYTES).and_then(|bytes| bytes.try_into().ok());
+        // A page that the run does not hold whole is read by itself.
+        (page.map(Box::new), false)
+    }
+
+    /// Keeps a run, in the place of the oldest.
+    fn keep(&self, run: AheadRun) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runs) = kept.as_mut() {
+            if runs.len() >= AHEAD_RUNS {
+                runs.remove(0);
+            }
+            runs.push(run);
+        }
+    }
+}
+
+/// The page at `sector`, and what follows it, while it is read ahead.
+fn read_page(device: &dyn Device, sector: u64, ahead: &Ahead) -> Result<Box<PageBytes>, Class> {
+    let offset = sector.checked_mul(SECTOR_BYTES).ok_or(Class::NotSupported)?;
+    let (mut page, run_wanted) = ahead.find(sector);
+    if run_wanted {
+        let left = device.sectors().saturating_sub(sector).min(AHEAD_SECTORS);
+        let mut bytes = vec![0; (left * SECTOR_BYTES) as usize];
+        if device.read_uncached(&mut bytes, offset).is_err() {
+            bytes = Vec::new();
+        }
+        ahead.keep(AheadRun { sector, bytes });
+        (page, _) = ahead.find(sector);
+    }
+    if let Some(page) = page {
+        return Ok(page);
+    }
+    let mut page = Box::new([0; PAGE_BYTES]);
+    device.read_uncached(&mut page[..], offset)?;
+    Ok(page)
+}
+
+fn carry_out(
+    device: &dyn Device,
+    job: MetaJob,
+    ahead: &Ahead,
+) -> Result<Option<Box<PageBytes>>, Class> {
     let at = |sector: u64| sector.checked_mul(SECTOR_BYTES).ok_or(Class::NotSupported);
     match job {
-        MetaJob::Read(sector) => {
-            let mut page = Box::new([0; PAGE_BYTES]);
-            device.read_uncached(&mut page[..], at(sector)?)?;
-            Ok(Some(page))
-        }
+        MetaJob::Read(sector) => read_page(device, sector, ahead).map(Some),
         MetaJob::Write(sector, page) => {
             device.write_at(&page[..], at(sector)?, false).map(|()| None)
         }

@@ -18,6 +18,7 @@ mod request;
 mod running;
 #[allow(clippy::module_inception)] // The type's own file.
 mod volume;
+mod watch;
 
 pub use client::FlushDone;
 pub use error::VolumeError;

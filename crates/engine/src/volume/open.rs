@@ -72,7 +72,8 @@ pub(crate) struct Opened {
     pub(crate) info: VolumeInfo,
     pub(crate) shared: Arc<Shared<Words>>,
     pub(crate) core: Core,
-    pub(crate) content: Content,
+    /// What was read of main's content, and the rows the header keeps of it now.
+    pub(crate) content: (Content, Vec<ContentRow>),
     pub(crate) queues: usize,
     pub(crate) writable: bool,
 }
@@ -96,7 +97,7 @@ struct Opening<'a> {
     io: MetaIo,
     open: Open<Pages>,
     shown: Option<Shown>,
-    content: Option<Content>,
+    content: Option<(Content, Vec<ContentRow>)>,
 }
 
 /// Opens the volume of `main` and `spare`, which the caller holds. Milliseconds count from `start`.
@@ -125,6 +126,7 @@ pub(crate) fn open(
 
 impl Opening<'_> {
     fn run(mut self) -> Result<Opened, VolumeError> {
+        self.io.read_ahead(true);
         loop {
             let now = self.io.now();
             match self.open.step(now) {
@@ -264,6 +266,7 @@ impl Opening<'_> {
 
     /// Everything has been read and makes sense: is it ours to open, and is this its main?
     fn go_on(&mut self) -> Result<(), VolumeError> {
+        self.io.read_ahead(false);
         let spare = self.spare.describe();
         let Some(shown) = self.shown.as_mut() else { return Ok(()) };
         let read_only = self.options.read_only || self.options.force_quorum;
@@ -277,8 +280,9 @@ impl Opening<'_> {
             return Err(VolumeError::NotServed { spare, state: shown.info.state });
         }
         check_host(&spare, shown, self.options)?;
-        let content = check_main(self.main, shown, self.options)?;
-        self.content = Some(content);
+        let (content, rows) = check_main(self.main, shown, self.options)?;
+        let kept = content.merged(&shown.content);
+        self.content = Some((content, kept.clone()));
         if read_only {
             self.open.read_only();
             return Ok(());
@@ -293,6 +297,12 @@ impl Opening<'_> {
         if !self.options.settings.is_empty() {
             changes.push(change(HeaderChange::Settings(shown.settings)));
         }
+        // What was accepted, or has changed under a disk that is proved, is what it is known by now.
+        changes.extend(
+            main_identity::identity_changes(&shown.identity, &rows).into_iter().map(change),
+        );
+        changes
+            .extend(main_identity::content_changes(&shown.content, &kept).into_iter().map(change));
         self.open.write(&changes);
         Ok(())
     }
@@ -354,7 +364,7 @@ fn check_main(
     main: &Arc<dyn Device>,
     shown: &mut Shown,
     options: &VolumeOptions,
-) -> Result<Content, VolumeError> {
+) -> Result<(Content, Vec<Row>), VolumeError> {
     let shared = Arc::clone(&shown.shared);
     let elsewhere = move |sector: u64, sectors: u64| {
         let first = shared.geometry.unit_of(sector);
@@ -373,10 +383,10 @@ fn check_main(
     match known {
         Known::Same { content_changed } => {
             shown.info.content_changed = content_changed;
-            Ok(content)
+            Ok((content, rows))
         }
         Known::Other => Err(refuse(true)),
-        Known::Ask if options.accept_main => Ok(content),
+        Known::Ask if options.accept_main => Ok((content, rows)),
         Known::Ask => Err(refuse(false)),
     }
 }

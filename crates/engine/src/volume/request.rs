@@ -14,6 +14,7 @@ use dmremap_core::{Class, Kind, Millis, Piece};
 use dmremap_format::SECTOR_BYTES;
 
 use super::gate::Pass;
+use super::watch::Watch;
 
 /// Memory of a request, the caller's own kind.
 pub trait Payload: Any + Send + Sync {
@@ -101,6 +102,8 @@ pub(crate) struct Underway {
     since: AtomicU64,
     verdict: AtomicBool,
     done: Mutex<Option<Done>>,
+    /// To be told when a change of what main is known by has been answered.
+    watch: Option<Arc<Watch>>,
     /// Holds the volume open until the request has been answered.
     _pass: Pass,
 }
@@ -120,7 +123,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Part {
     /// All of `request`.
-    pub(crate) fn whole(request: Request, done: Done, pass: Pass) -> Part {
+    pub(crate) fn whole(
+        request: Request,
+        done: Done,
+        pass: Pass,
+        watch: Option<Arc<Watch>>,
+    ) -> Part {
         let Request { kind, sector, sectors, fua, data } = request;
         let request = Arc::new(Underway {
             kind,
@@ -134,6 +142,7 @@ impl Part {
             since: AtomicU64::new(NEVER),
             verdict: AtomicBool::new(false),
             done: Mutex::new(Some(done)),
+            watch,
             _pass: pass,
         });
         Part { request, sector, sectors }
@@ -241,6 +250,9 @@ impl Part {
             return;
         }
         let Some(done) = lock(&self.request.done).take() else { return };
+        if let Some(watch) = &self.request.watch {
+            watch.changed();
+        }
         let mut bad = std::mem::take(&mut *lock(&self.request.bad));
         bad.sort_by_key(|run| run.sector);
         let mut data = self.request.data.write().unwrap_or_else(PoisonError::into_inner);

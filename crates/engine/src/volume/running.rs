@@ -17,6 +17,7 @@ use super::driver::{Context, Driver, Message};
 use super::gate::Gate;
 use super::logic::{Fast, Logic};
 use super::request::{BadRun, Done, Part, Reply, Request};
+use super::watch::Watch;
 
 /// A volume at work on a path and a machine.
 pub(crate) struct Running<F: Fast, L: Logic> {
@@ -24,6 +25,7 @@ pub(crate) struct Running<F: Fast, L: Logic> {
     gate: Arc<Gate>,
     thread: Mutex<Option<JoinHandle<L>>>,
     read_only: bool,
+    watch: Option<Arc<Watch>>,
 }
 
 /// What a volume is started from.
@@ -35,6 +37,8 @@ pub(crate) struct Parts<F: Fast, L: Logic> {
     /// Jobs of the machine.
     pub(crate) buffers: usize,
     pub(crate) read_only: bool,
+    /// Told of changes of the sectors that main is known by.
+    pub(crate) watch: Option<Arc<Watch>>,
     /// Where the volume's milliseconds begin.
     pub(crate) start: Instant,
     /// Told of events, on the machine's thread: must not block.
@@ -48,27 +52,31 @@ impl<F: Fast, L: Logic> Running<F, L> {
     /// A thread cannot be started.
     pub(crate) fn start(parts: Parts<F, L>) -> std::io::Result<Running<F, L>> {
         let (sender, inbox): (Sender<Message<L>>, Receiver<Message<L>>) = channel();
-        let drained = sender.clone();
-        let gate = Gate::new(move || {
-            let _ = drained.send(Message::Drained);
-        });
-        let Parts { fast, logic, devices, buffers, read_only, start, on_event } = parts;
+        let Parts { fast, logic, devices, buffers, read_only, watch, start, on_event } = parts;
         let context = Arc::new(Context::new(fast, devices, sender, start));
         let driver = Arc::new(Driver::start(context)?);
-        let brain =
-            Brain::new(logic, Arc::clone(&driver), Arc::clone(&gate), inbox, buffers, on_event);
+        let brain = Brain::new(logic, Arc::clone(&driver), inbox, buffers, on_event);
         let thread = std::thread::Builder::new()
             .name("dmr-machine".into())
             .spawn(move || brain.run())
             .inspect_err(|_| driver.stop())?;
-        Ok(Running { driver, gate, thread: Mutex::new(Some(thread)), read_only })
+        Ok(Running {
+            driver,
+            gate: Gate::new(),
+            thread: Mutex::new(Some(thread)),
+            read_only,
+            watch,
+        })
     }
 
     /// Takes a request; `done` is called once, possibly before this returns.
     pub(crate) fn submit(&self, request: Request, done: Done) {
         let refusal = self.refusal(&request);
         match (refusal, self.gate.enter()) {
-            (None, Some(pass)) => self.driver.submit(Part::whole(request, done, pass)),
+            (None, Some(pass)) => {
+                let watch = self.watch.as_ref().filter(|watch| watch.touches(&request));
+                self.driver.submit(Part::whole(request, done, pass, watch.cloned()));
+            }
             (refusal, _) => {
                 let (sector, sectors) = (request.sector, request.sectors);
                 let class = refusal.unwrap_or(Class::Offline);
@@ -131,10 +139,17 @@ impl<F: Fast, L: Logic> Running<F, L> {
         &self.driver.context.devices
     }
 
-    /// Refuses what comes from now on, waits for what came before, flushes, writes the last
-    /// metadata and ends the threads. True if it was clean; false too if it was closed before.
-    pub(crate) fn close(&self) -> bool {
+    /// Refuses what comes from now on and waits for what came before: for devices, and for what
+    /// recovery holds, at most its limit.
+    pub(crate) fn drain(&self) {
         self.gate.close();
+        self.gate.wait_empty();
+    }
+
+    /// Drains, flushes, writes the last metadata and ends the threads. True if it was clean; false
+    /// too if it was closed before.
+    pub(crate) fn close(&self) -> bool {
+        self.drain();
         let (sender, clean) = channel();
         self.driver.context.tell(Message::Close(sender));
         let clean = clean.recv().unwrap_or(false);

@@ -216,6 +216,7 @@ fn setup(
         devices: vec![main.clone(), spare.clone()],
         buffers: 2,
         read_only: false,
+        watch: None,
         start: Instant::now(),
         on_event: Box::new(|_| {}),
     });

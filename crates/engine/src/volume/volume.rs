@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use dmremap_core::list::{Run, Runs, Unit};
 use dmremap_core::message::Command;
+use dmremap_core::reply::nearest_spare;
 use dmremap_core::settings::Settings;
 use dmremap_core::status::Status;
 use dmremap_core::{Done as Outcome, Event, Reason};
@@ -21,6 +22,7 @@ use super::memory::JOBS;
 use super::open::{self, VolumeInfo, VolumeOptions};
 use super::request::{Done, Request};
 use super::running::{Parts, Running};
+use super::watch::{Watch, Watcher};
 
 /// Units looked up at one time for a list: the machine waits for a lookup to end.
 const LIST_BATCH: usize = 64;
@@ -30,7 +32,8 @@ const LIST_BATCH: usize = 64;
 pub struct Volume {
     info: VolumeInfo,
     writable: bool,
-    running: Running<Path, Core>,
+    watcher: Option<Watcher>,
+    running: Arc<Running<Path, Core>>,
 }
 
 /// One of those who use a volume. Each remembers which lost writes it has been told of.
@@ -54,17 +57,26 @@ impl Volume {
     ) -> Result<Volume, VolumeError> {
         let start = Instant::now();
         let opened = open::open(&main, &spare, options, start)?;
+        let system = |error: std::io::Error| VolumeError::System(error.to_string());
+        let (content, kept) = opened.content;
+        let watch = opened.writable.then(|| Watch::new(&content));
         let running = Running::start(Parts {
             fast: Path::new(opened.shared, opened.queues),
             logic: opened.core,
             devices: vec![main, spare],
             buffers: JOBS,
             read_only: !opened.writable,
+            watch: watch.clone(),
             start,
             on_event: Box::new(on_event),
         })
-        .map_err(|error| VolumeError::System(error.to_string()))?;
-        Ok(Volume { info: opened.info, writable: opened.writable, running })
+        .map_err(system)?;
+        let running = Arc::new(running);
+        let watcher = match watch {
+            Some(watch) => Some(Watcher::start(watch, Arc::clone(&running), kept).map_err(system)?),
+            None => None,
+        };
+        Ok(Volume { info: opened.info, writable: opened.writable, watcher, running })
     }
 
     /// What the header says.
@@ -124,6 +136,17 @@ impl Volume {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         self.running.ask(|core, _| core.status())
+    }
+
+    /// The nearest legal places for main's `sector` on the spare below and above `wanted`, an
+    /// absolute spare sector: free, and at the same place in their unit.
+    #[must_use]
+    pub fn nearest_spare(&self, sector: u64, wanted: u64) -> [Option<u64>; 2] {
+        let data = (self.info.layout.data_start(), self.info.layout.data_end());
+        let look = move |core: &mut Core| {
+            nearest_spare(sector, wanted, data, |unit| core.is_spare_unit_free(unit))
+        };
+        self.running.ask(move |core, _| look(core)).unwrap_or_default()
     }
 
     /// The settings in force; `None` once it has stopped.
@@ -190,11 +213,24 @@ impl Volume {
     /// Refuses what comes from now on, waits for what came before, flushes both devices and writes
     /// the last metadata. True if the header says `clean` now.
     pub fn close(&self) -> bool {
+        self.running.drain();
+        if let Some(watcher) = &self.watcher {
+            watcher.stop(true);
+        }
         self.running.close()
     }
 
     /// Stops as a killed process does: what is at the devices comes back, nothing more is sent.
     pub fn abandon(&self) {
+        if let Some(watcher) = &self.watcher {
+            watcher.stop(false);
+        }
         self.running.abandon();
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.abandon();
     }
 }

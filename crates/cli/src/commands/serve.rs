@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! `serve`: opens a volume and offers it over NBD until SIGTERM or SIGINT.
+//!
+//! Order of the start: inherited sockets, devices, the volume, then the sockets that clients find,
+//! then `listening URI`. Order of the end: no new clients, requests under way answered, the volume
+//! flushed and closed, the sockets removed.
+
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use dmremap_engine::{Device, OpenOptions, Volume, VolumeOptions, open_device};
+use dmremap_nbd::{Config as NbdConfig, Listener, Server, inherited_listeners};
+
+use super::Context;
+use crate::args::{Force, Serve};
+use crate::config;
+use crate::control::server::Socket;
+use crate::escape::escaped_bytes;
+use crate::failure::{Class, Failure, Outcome};
+use crate::report::uuid_text;
+use crate::serving::{Answering, Exported, Log};
+use crate::survey::identify;
+use crate::{output, signals, spec};
+
+/// How long clients' requests are waited for at the end: what recovery holds has this limit itself.
+const LAST_ANSWERS: Duration = Duration::from_secs(60);
+
+/// Why the serving ends.
+enum End {
+    /// A signal.
+    Asked,
+    /// The one client of `--stdio` has left.
+    ClientLeft,
+}
+
+/// `serve`
+pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
+    let inherited = if args.stdio { Vec::new() } else { inherited_listeners()? };
+    let (ends, ended) = channel();
+    let asked = ends.clone();
+    signals::on_stop(move || _ = asked.send(End::Asked))?;
+    let spare = open(args, &args.spare)?;
+    let main_spec = main_spec(context, args, spare.as_ref())?;
+    let main = open(args, &main_spec)?;
+    let options = VolumeOptions {
+        read_only: args.read_only,
+        force_quorum: args.force.contains(&Force::Quorum),
+        force_in_use: args.force.contains(&Force::InUse),
+        accept_main: args.accept_main.is_some(),
+        ..VolumeOptions::default()
+    };
+    let (log, events) = Log::start()?;
+    let block_sectors = main.logical_block() / 512;
+    let volume = Volume::open(main, spare, &options, move |event| {
+        let _ = events.send((event, block_sectors));
+    })?;
+    let volume = Arc::new(volume);
+    if volume.is_writable() {
+        remember(context, args, &main_spec, &volume)?;
+    }
+    let served = offer(context, args, &volume, inherited, (ends, ended));
+    let clean = volume.close();
+    drop(volume);
+    log.finish();
+    served?;
+    if !clean && !args.read_only {
+        let what = "the volume could not be closed cleanly; the next open settles what is left";
+        return Err(Failure::new(Class::Internal, what)
+            .with_next(format!("dmremap serve --spare {}", spec::word(&args.spare))));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(args: &Serve, path: &str) -> Outcome<Arc<dyn Device>> {
+    let options = OpenOptions {
+        read_only: args.read_only || args.force.contains(&Force::Quorum),
+        force_buffered: args.force.contains(&Force::Buffered),
+        ..OpenOptions::default()
+    };
+    Ok(open_device(path, &options)?)
+}
+
+/// Main as given, or as the local configuration names it. What the spare says of it is shown.
+fn main_spec(context: &Context, args: &Serve, spare: &dyn Device) -> Outcome<String> {
+    if let Some(main) = &args.main {
+        return Ok(main.clone());
+    }
+    let identified = identify(spare).map_err(|refusal| {
+        let what = format!("{}: {}", escaped_bytes(&args.spare), refusal.word());
+        Failure::new(Class::Missing, what)
+            .with_next(format!("dmremap examine {}", spec::word(&args.spare)))
+    })?;
+    if let Some(known) = context.config()?.find(&uuid_text(identified.volume))? {
+        return Ok(known.main.to_string_lossy().into_owned());
+    }
+    let what = format!(
+        "the local configuration does not know volume {} (\"{}\"); its main was last seen at {}",
+        uuid_text(identified.volume),
+        escaped_bytes(&identified.name),
+        escaped_bytes(&identified.hint),
+    );
+    let next = format!("dmremap serve --spare {} --main DEV", spec::word(&args.spare));
+    Err(Failure::new(Class::Missing, what).with_next(next))
+}
+
+/// An accepted open is noted in the local configuration. A folder that cannot be written is no
+/// reason not to serve.
+fn remember(context: &Context, args: &Serve, main: &str, volume: &Volume) -> Outcome<()> {
+    let info = volume.info();
+    let known = config::Volume {
+        uuid: uuid_text(info.volume),
+        name: info.name.clone(),
+        main: spec::absolute(main).into(),
+        spare: spec::absolute(&args.spare).into(),
+    };
+    let config = context.config()?;
+    if config.find(&known.uuid)?.as_ref() != Some(&known) {
+        if let Err(failure) = config.save(&known) {
+            tracing::warn!("not noted in the local configuration: {}", failure.what);
+        }
+    }
+    Ok(())
+}
+
+/// The name a volume is called by: its own, or its UUID.
+fn called(volume: &Volume) -> String {
+    match volume.info().name.as_str() {
+        "" => uuid_text(volume.info().volume),
+        name => name.to_owned(),
+    }
+}
+
+/// Offers the volume until it ends.
+fn offer(
+    context: &Context,
+    args: &Serve,
+    volume: &Arc<Volume>,
+    inherited: Vec<Listener>,
+    (ends, ended): (Sender<End>, Receiver<End>),
+) -> Outcome<()> {
+    let name = called(volume);
+    let run_dir = context.run_dir()?;
+    if args.control.is_none() || (args.nbd.is_none() && inherited.is_empty() && !args.stdio) {
+        run_dir.prepare()?;
+    }
+    let control = Socket::bind(&args.control.clone().unwrap_or_else(|| run_dir.control(&name)))?;
+    control.serve(Arc::new(Answering(Arc::clone(volume))))?;
+    let mut config = NbdConfig::default();
+    config.name.clone_from(&name);
+    let server = Server::new(Arc::new(Exported(Arc::clone(volume))), config)?;
+    if args.stdio {
+        serve_stdio(&server, ends)?;
+    } else {
+        let listeners = match inherited {
+            none if none.is_empty() => vec![listener(args, run_dir.nbd(&name))?],
+            given => given,
+        };
+        for listener in listeners {
+            let uri = listener.uri(&name);
+            server.listen(listener)?;
+            output::print(&format!("listening {uri}\n"))?;
+        }
+    }
+    if matches!(ended.recv(), Ok(End::Asked)) {
+        tracing::info!("closing");
+    }
+    let left = server.shutdown(LAST_ANSWERS);
+    if left.abandoned > 0 {
+        tracing::warn!("{} requests were still under way", left.abandoned);
+    }
+    Ok(())
+}
+
+/// Where to listen.
+fn listener(args: &Serve, usual: PathBuf) -> Outcome<Listener> {
+    let Some(given) = &args.nbd else { return Ok(Listener::unix(&usual)?) };
+    let wrong = |why: &str| {
+        let what = format!("--nbd {}: {why}", escaped_bytes(given));
+        Failure::new(Class::Usage, what).with_next("--nbd unix:PATH or --nbd tcp:HOST:PORT")
+    };
+    if let Some(path) = given.strip_prefix("unix:") {
+        return Ok(Listener::unix(path.as_ref())?);
+    }
+    let Some(address) = given.strip_prefix("tcp:") else { return Err(wrong("what is that?")) };
+    let found = address.to_socket_addrs().map_err(|error| wrong(&error.to_string()))?;
+    let address = found.into_iter().next().ok_or_else(|| wrong("no such address"))?;
+    Ok(Listener::tcp(address, args.force.contains(&Force::Remote))?)
+}
+
+/// Serves the one client on standard input and output, in a thread, so that a signal ends it too.
+fn serve_stdio(server: &Server, ends: Sender<End>) -> Outcome<()> {
+    use std::os::fd::AsFd;
+    let failed = |error| Failure::new(Class::Internal, format!("standard input: {error}"));
+    let input = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    let output = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+    let server = server.clone();
+    let serve = move || {
+        match server.serve_files(input, output) {
+            Ok(end) => tracing::debug!("the client has left: {end:?}"),
+            Err(error) => tracing::error!("{error}"),
+        }
+        let _ = ends.send(End::ClientLeft);
+    };
+    let spawned = std::thread::Builder::new().name("stdio".into()).spawn(serve);
+    spawned.map(drop).map_err(failed)
+}

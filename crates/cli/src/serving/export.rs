@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The volume as an NBD export: requests in bytes become requests in sectors, classes of error
+//! become errno. The data is never copied: the protocol's buffer is the volume's payload.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use dmremap_core::{Class, Kind};
+use dmremap_engine::{Client, Payload, Request, Volume};
+use dmremap_format::SECTOR_BYTES;
+use dmremap_nbd::{
+    Buffer, Command, Connection, Done, Errno, Export, ExportInfo, Reply, Request as NbdRequest,
+};
+
+/// What is efficient for a request, in bytes: a unit.
+const PREFERRED_BYTES: u32 = 4096;
+
+/// The export of a volume.
+pub struct Exported(pub Arc<Volume>);
+
+struct Connected {
+    volume: Arc<Volume>,
+    client: Client,
+}
+
+/// A buffer of the protocol as the volume's payload.
+struct Data(Buffer);
+
+impl Payload for Data {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+fn errno(class: Class) -> Errno {
+    Errno(class.errno())
+}
+
+impl Export for Exported {
+    fn info(&self) -> ExportInfo {
+        let volume = self.0.info();
+        let main = self.0.devices().first().map(|main| main.geometry());
+        ExportInfo {
+            size_bytes: volume.main_sectors.saturating_mul(SECTOR_BYTES),
+            block_bytes: volume.block_bytes,
+            preferred_bytes: PREFERRED_BYTES.max(volume.block_bytes),
+            read_only: !self.0.is_writable(),
+            can_flush: true,
+            can_trim: main.is_some_and(|main| main.can_discard),
+            can_write_zeroes: true,
+            multi_connection: true,
+            rotational: false,
+        }
+    }
+
+    fn connect(&self) -> Result<Box<dyn Connection>, Errno> {
+        let volume = Arc::clone(&self.0);
+        let client = volume.client();
+        Ok(Box::new(Connected { volume, client }))
+    }
+}
+
+impl Connection for Connected {
+    fn submit(&mut self, request: NbdRequest, done: Done) {
+        let kind = match request.command {
+            Command::Read => Kind::Read,
+            Command::Write => Kind::Write,
+            Command::WriteZeroes { .. } => Kind::WriteZeroes,
+            Command::Trim => Kind::Discard,
+            Command::Flush => {
+                let answer = |outcome: Result<(), Class>| {
+                    done(match outcome {
+                        Ok(()) => Reply::good(Buffer::default()),
+                        Err(class) => Reply::failed(errno(class)),
+                    });
+                };
+                return self.volume.flush(&self.client, Box::new(answer));
+            }
+        };
+        let asked = Request {
+            kind,
+            sector: request.offset / SECTOR_BYTES,
+            sectors: request.len / SECTOR_BYTES as u32,
+            fua: request.fua,
+            data: Box::new(Data(request.data)),
+        };
+        self.volume.submit(
+            asked,
+            Box::new(move |reply| {
+                let result = reply.result();
+                let data = reply.data.into_any().downcast::<Data>().map(|data| data.0);
+                done(match (result, data) {
+                    (Ok(()), Ok(buffer)) => Reply::good(buffer),
+                    (Err(class), _) => Reply::failed(errno(class)),
+                    (Ok(()), Err(_)) => Reply::failed(Errno::EIO),
+                });
+            }),
+        );
+    }
+}
