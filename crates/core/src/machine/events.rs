@@ -294,16 +294,17 @@ impl<M: Memory> Machine<M> {
         }
         if self.job(j).late {
             let job = *self.job(j);
-            // Late or not, what was written in place is good: a mark would hide what can be read.
-            let failed = if answer == Answer::Good { 0 } else { u8::MAX };
-            let good = match job.stage {
-                Stage::Try => job.own & !failed,
+            let good = answer == Answer::Good;
+            let written = match job.stage {
+                Stage::Try if good => job.own,
                 Stage::LastTry => {
-                    job.own & !(job.todo | job.unsure | (failed & run_mask(job.cursor, 1)))
+                    let failed = if good { 0 } else { run_mask(job.cursor, 1) };
+                    job.own & !(job.todo | job.unsure | failed)
                 }
                 _ => 0,
             };
-            self.shared.pending.drop_marks(job.unit, good);
+            // Late or not, it was written in place: a mark would hide what can be read.
+            self.shared.pending.drop_marks(job.unit, written);
             return self.release(j, now);
         }
         self.step(j, Input::Answer(answer), now);
