@@ -18,13 +18,24 @@ impl<M: Memory> Machine<M> {
     /// A piece that was submitted has failed. Its counter was given back before.
     pub fn failed(&mut self, piece: &Piece, failure: &Failure, now: Millis) -> Disposition {
         self.now = now;
-        // Presented again after a wait it is not another error.
-        if piece.since.is_none_or(|since| since == now) {
+        let disposition = self.judge(now, |machine| machine.judge_failed(piece, failure, now));
+        // What waits comes again with this failure, what is cut brings failures of its own.
+        if !matches!(disposition, Disposition::Wait | Disposition::Split) {
             self.count(piece.kind, failure.class);
         }
-        let disposition = self.judge_failed(piece, failure, now);
-        self.pump(now);
         disposition
+    }
+
+    /// A piece that is told to wait must not miss what was let go in the same call.
+    fn judge(&mut self, now: Millis, by: impl Fn(&mut Self) -> Disposition) -> Disposition {
+        loop {
+            let disposition = by(self);
+            let wakes = self.wakes;
+            self.pump(now);
+            if disposition != Disposition::Wait || self.wakes == wakes {
+                return disposition;
+            }
+        }
     }
 
     fn count(&mut self, kind: Kind, class: Class) {
@@ -50,7 +61,7 @@ impl<M: Memory> Machine<M> {
         let passes = !class.is_suspect()
             || piece.kind == Kind::Discard
             || (read && (piece.hasty || self.settings.read_retries() == 0))
-            || !matches!(self.mode, Mode::Open | Mode::ReadOnly)
+            || !(self.mode == Mode::Open || (read && self.mode == Mode::ReadOnly))
             || self.health(failure.dev).vanished;
         if passes {
             return Disposition::Fail(class);
@@ -94,9 +105,7 @@ impl<M: Memory> Machine<M> {
             return self.wait_until(deadline);
         };
         self.adopt(j, piece, class, deadline, now);
-        // From half of the limit on, one verdict in this request is enough for all of it.
-        let half = since.saturating_add(limit.checked_div(2).unwrap_or(0));
-        let at_once = piece.verdict && now >= half && !self.lives_on_spare(j);
+        let at_once = self.counts_as_failed(j, now);
         self.write_begin(j, failure.dev, at_once, now);
         Disposition::Taken
     }
@@ -145,9 +154,7 @@ impl<M: Memory> Machine<M> {
     /// Routing met an obstacle: a busy, pending or gone block. The piece lies in one unit.
     pub fn park(&mut self, piece: &Piece, now: Millis) -> Disposition {
         self.now = now;
-        let disposition = self.judge_parked(piece, now);
-        self.pump(now);
-        disposition
+        self.judge(now, |machine| machine.judge_parked(piece, now))
     }
 
     fn judge_parked(&mut self, piece: &Piece, now: Millis) -> Disposition {

@@ -289,6 +289,11 @@ impl<M: Memory> Machine<M> {
                 self.shared.set_down(dev);
             }
         }
+        let degraded = self.mode == Mode::Open && self.commit.degraded();
+        if degraded && !self.degraded {
+            self.tell(Event::MetadataDegraded);
+        }
+        self.degraded = degraded;
         self.pump_waiting(now);
         self.pump_clear(now);
         self.pump_close(now);
