@@ -28,7 +28,7 @@ fn lost(error: &ClientError) -> Failure {
 
 /// Reads the whole volume with many requests under way and compares it with the model. A read that
 /// fails is cut in halves until it is known which sectors cannot be read.
-pub fn compare_all(client: &Client, model: &Model) -> Outcome<Compared> {
+pub fn compare_all(client: &Client, model: &mut Model) -> Outcome<Compared> {
     let mut found = Compared::default();
     let mut next = 0;
     let mut flying: HashMap<Cookie, (u64, u64)> = HashMap::new();

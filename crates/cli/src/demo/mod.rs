@@ -170,9 +170,9 @@ impl Demo {
         self.folder.join("run").join(format!("{NAME}.nbd"))
     }
 
-    fn compare(&self) -> Outcome<Compared> {
+    fn compare(&mut self) -> Outcome<Compared> {
         let client = client::connect(&self.socket())?;
-        client::compare_all(&client, &self.model)
+        client::compare_all(&client, &mut self.model)
     }
 
     fn report(&self, when: &str, found: &Compared) -> Outcome<()> {
