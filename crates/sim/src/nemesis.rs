@@ -104,6 +104,8 @@ pub struct Nemesis {
     calm_until: [Millis; 2],
     /// A device has vanished: a crash follows.
     reopen_at: Option<Millis>,
+    /// One page write in so many is followed by a crash, and that soon by another; 0 = none.
+    pub crash_in_commit: u64,
     /// A copy may go bad at every crash, whichever was bad before (beyond the permitted model, for
     /// the variants that take two faults to be caught).
     pub copy_anew: bool,
@@ -120,6 +122,7 @@ impl Nemesis {
             next: 0,
             calm_until: [0; 2],
             reopen_at: None,
+            crash_in_commit: 0,
             copy_anew: false,
             bad_copy: None,
         }
@@ -146,6 +149,12 @@ impl Nemesis {
     /// No more harm.
     pub fn stop(&mut self) {
         self.profile = None;
+    }
+
+    /// Whether a metadata copy misplaces what is written to it.
+    #[must_use]
+    pub fn misplaces(&self) -> bool {
+        self.bad_copy.is_some_and(|region| matches!(region.mode, RegionMode::Misplaces(_)))
     }
 
     /// By how much a command is late.
@@ -349,6 +358,19 @@ impl World {
         if self.metadata_whole() {
             self.spoil_copy();
         }
+    }
+
+    /// A page of a commit was written.
+    ///
+    /// # Errors
+    /// Something is wrong after the crash.
+    pub fn crash_in_commit(&mut self) -> Checked {
+        if self.nemesis.profile.is_none() || !self.rng.one_in(self.nemesis.crash_in_commit) {
+            return Ok(());
+        }
+        self.nemesis.reopen_at = self.rng.one_in(2).then(|| self.now + self.rng.range(5, 40));
+        let power = self.rng.one_in(2);
+        self.crash_and_open(power)
     }
 
     /// At a crash, if so configured: another copy is the bad one.

@@ -46,7 +46,7 @@ impl Setting {
             Setting::Usual => Profile::random(rng),
             Setting::Patient => Profile { cut: 0, kill: 0, close: 0, ..Profile::BAD_SECTORS },
             Setting::Copies => {
-                Profile { every_ms: 30, copy: 3, cut: 4, kill: 2, ..Profile::BAD_SECTORS }
+                Profile { every_ms: 30, copy: 3, cut: 2, kill: 1, ..Profile::BAD_SECTORS }
             }
             Setting::Flushes => {
                 Profile { every_ms: 20, flush: 15, cut: 3, kill: 0, ..Profile::BAD_SECTORS }
@@ -148,7 +148,10 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     world.tracing = plan.trace;
     world.format()?;
     world.nemesis = Nemesis::new(profile);
-    world.nemesis.copy_anew = plan.setting == Setting::Copies;
+    if plan.setting == Setting::Copies {
+        world.nemesis.copy_anew = true;
+        world.nemesis.crash_in_commit = 20;
+    }
     run_world(&mut world, plan.operations)?;
     Ok(report(&world))
 }
