@@ -29,6 +29,7 @@ pub const STAGES: &[Stage] = &[
             "--features=exhaustive",
             "--test=commit_open_exhaustive",
             "--test=commit_doubt_exhaustive",
+            "--test=crash_points",
         ],
     },
     Stage {
