@@ -102,7 +102,7 @@ fn a_second_server_is_refused_as_busy() {
 }
 
 #[test]
-fn messages_are_answered_with_words_or_refused_with_a_reason() {
+fn failure_9_17_messages_are_answered_with_words_or_refused_with_a_reason() {
     let bench = Bench::new();
     bench.format("main.img");
     let _server = bench.serve(&[]);
