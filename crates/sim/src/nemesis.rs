@@ -336,10 +336,9 @@ impl World {
     fn reset(&mut self) {
         let dev = self.any_dev();
         let silent = self.rng.one_in(2);
-        if dev != Dev::Main {
-            if silent && (self.nemesis.bad_copy.is_some() || !self.metadata_whole()) {
-                return;
-            }
+        let whole = self.nemesis.bad_copy.is_none() && self.metadata_whole();
+        if dev != Dev::Main && silent && !whole {
+            return;
         }
         self.note(|| format!("harm: {dev:?} is reset, silently {silent}"));
         if !silent {
