@@ -459,26 +459,32 @@ impl Disk {
         self.vanished = false;
     }
 
+    /// A command under way has its effect on some of its sectors.
+    fn tear(&mut self, id: CommandId, now: Millis, rng: &mut Rng) {
+        let Some(Inflight { command: Command::Write { sector, data, .. }, stage, .. }) =
+            self.inflight.get(&id).cloned()
+        else {
+            return;
+        };
+        if stage != Stage::Sent || self.is_out(now) {
+            return;
+        }
+        for (at, content) in (sector..).zip(data) {
+            if rng.one_in(2) && self.faults.write(at).is_none() {
+                self.land(at, content, (id, Origin::Client));
+            }
+        }
+    }
+
     /// The process is killed: what it had sent takes effect, in part or not at all, before anybody
     /// else can open the device (the hold lies on the open file the commands go through).
     pub fn abandon(&mut self, now: Millis, rng: &mut Rng) {
         let ids: Vec<CommandId> = self.inflight.keys().copied().collect();
         for id in ids {
-            if rng.one_in(4) {
-                if let Some(Inflight {
-                    command: Command::Write { sector, data, .. }, stage, ..
-                }) = self.inflight.get(&id).cloned()
-                {
-                    if stage == Stage::Sent && self.whole_device_error(now).is_none() {
-                        for (at, content) in (sector..).zip(data) {
-                            if rng.one_in(2) && self.faults.write(at).is_none() {
-                                self.land(at, content, (id, Origin::Client));
-                            }
-                        }
-                    }
-                }
-            } else {
-                self.effect(id, now, rng);
+            match rng.below(4) {
+                0 => {}
+                1 => self.tear(id, now, rng),
+                _ => self.effect(id, now, rng),
             }
             self.inflight.remove(&id);
         }

@@ -42,7 +42,7 @@ impl World {
             self.flush_judge.failed();
         }
         session.machine.answered(op.id, answer, page.as_deref(), now);
-        let written = op.kind == OpKind::WritePage;
+        let written = op.dev != Dev::Main && matches!(op.kind, OpKind::WritePage | OpKind::Flush);
         self.note(|| {
             format!("  told {:?} {:?} {}+{}: {answer:?}", op.dev, op.kind, op.sector, op.sectors)
         });

@@ -13,6 +13,8 @@
 
 use dmremap_core::{Class, Dev, Millis};
 
+use dmremap_format::CopyIndex;
+
 use crate::fault::{Loss, Outage, Region, RegionMode, SectorFault};
 use crate::rng::Rng;
 use crate::world::{Checked, World, row};
@@ -334,10 +336,9 @@ impl World {
     fn reset(&mut self) {
         let dev = self.any_dev();
         let silent = self.rng.one_in(2);
-        if dev != Dev::Main {
-            if silent && (self.nemesis.bad_copy.is_some() || !self.metadata_whole()) {
-                return;
-            }
+        let whole = self.nemesis.bad_copy.is_none() && self.metadata_whole();
+        if dev != Dev::Main && silent && !whole {
+            return;
         }
         self.note(|| format!("harm: {dev:?} is reset, silently {silent}"));
         if !silent {
@@ -356,7 +357,7 @@ impl World {
             return;
         }
         if self.metadata_whole() {
-            self.spoil_copy();
+            self.spoil_copy(None);
         }
     }
 
@@ -379,20 +380,24 @@ impl World {
             let old = self.nemesis.bad_copy.take();
             self.disks[1].faults.regions.retain(|r| Some(*r) != old);
             if !self.rng.one_in(3) {
-                self.spoil_copy();
+                let newest = if self.rng.one_in(2) { self.newest_copy() } else { None };
+                self.spoil_copy(newest);
             }
         }
     }
 
-    fn spoil_copy(&mut self) {
+    /// A copy goes bad; one that is named can no longer be read.
+    fn spoil_copy(&mut self, named: Option<CopyIndex>) {
         let Ok(layout) = self.layout() else { return };
-        let copy = dmremap_format::CopyIndex(self.rng.below(5) as u8);
+        let copy = named.unwrap_or(CopyIndex(self.rng.below(5) as u8));
         let pages = u64::from(layout.pages());
         // All of it, its header and generation page, or its table alone.
         let (skip, count) = *self.rng.pick(&[(0, 2 + pages), (0, 2), (2, pages)]);
         let (start, sectors) = (layout.header_sector(copy) + skip * 8, count * 8);
         let class = self.any_suspect_class();
         let mode = match self.rng.below(6) {
+            kind if named.is_some() && kind < 3 => RegionMode::Unreadable(class),
+            _ if named.is_some() => RegionMode::Dead(class),
             0 => RegionMode::Unreadable(class),
             1..3 => RegionMode::Unwritable(class),
             3 => RegionMode::Dead(class),

@@ -306,6 +306,26 @@ impl World {
         }
     }
 
+    /// The copy whose first table page has the highest stamp, if there is one such copy or two.
+    #[must_use]
+    pub fn newest_copy(&self) -> Option<CopyIndex> {
+        let layout = self.layout().ok()?;
+        let volume = VolumeId { volume: VOLUME, spare: SPARE };
+        let page = PageId::Table(PageIndex(0));
+        let stamps: Vec<_> = (0..5)
+            .map(|copy| {
+                let copy = CopyIndex(copy);
+                let at = Self::page_place(&layout, page, copy);
+                let sectors: Vec<Content> =
+                    (at..at + PAGE_SECTORS as u64).map(|s| self.disks[1].peek(s)).collect();
+                page_bytes(&sectors).check(&volume, page, copy).ok()
+            })
+            .collect();
+        let newest = stamps.iter().max()?;
+        let holders = (0..5).filter(|copy| stamps[usize::from(*copy)] == *newest);
+        (holders.clone().count() <= 2).then(|| holders.map(CopyIndex).next()).flatten()
+    }
+
     /// Whether all five copies of every page lie whole on the spare's medium.
     #[must_use]
     pub fn metadata_whole(&self) -> bool {
