@@ -8,7 +8,7 @@ use dmremap_core::commit::{
     VolumeId, state_count,
 };
 use dmremap_core::create::{Create, CreateIo, CreateKind, CreateStep};
-use dmremap_core::open::{Open, OpenStep};
+use dmremap_core::open::{Open, OpenStep, Refused};
 use dmremap_format::{
     CopyIndex, Header, HeaderMut, Layout, NewHeader, PAGE_BYTES, PageBytes, PageIndex, SectorRange,
     Session, Uuid,
@@ -296,6 +296,10 @@ impl World {
                     return Ok(Opening::Opened);
                 }
                 OpenStep::Refused(reason) => {
+                    // A copy that misplaces what is written to it may so destroy the page that had
+                    // won: the next open no longer finds it there.
+                    excused |=
+                        matches!(reason, Refused::NotReadAgain { .. }) && self.nemesis.misplaces();
                     return Ok(Opening::Refused { why: format!("{reason:?}"), excused });
                 }
             }
