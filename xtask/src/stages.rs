@@ -51,6 +51,15 @@ pub const STAGES: &[Stage] = &[
         ],
     },
     Stage {
+        name: "broken variants of the logic",
+        args: &[
+            "--profile=checked",
+            "--package=dmremap-sim",
+            "--features=broken",
+            "--test=broken",
+        ],
+    },
+    Stage {
         name: "two hundred kills",
         args: &["--profile=checked", "--package=dmremap", "--features=heavy", "--test=kills"],
     },
