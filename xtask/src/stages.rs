@@ -52,12 +52,7 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         name: "broken variants of the logic",
-        args: &[
-            "--profile=checked",
-            "--package=dmremap-sim",
-            "--features=broken",
-            "--test=broken",
-        ],
+        args: &["--profile=checked", "--package=dmremap-sim", "--features=broken", "--test=broken"],
     },
     Stage {
         name: "two hundred kills",

@@ -3,8 +3,9 @@
 //!
 //! Invariants checked after every kill: the volume opens; every sector holds what was last
 //! acknowledged, or what was sent and not answered, and does not change once it was read; only
-//! sectors declared unreadable and never rewritten are errors. Between kills writes of 1 to 24 sectors go out, many at a time, over good
-//! and bad places, with messages that move units there and back beside them.
+//! sectors declared unreadable and never rewritten are errors. Between kills writes of 1 to 24
+//! sectors go out, many at a time, over good and bad places, with messages that move units there
+//! and back beside them.
 //!
 //! A killed process loses no cache, so this says nothing of flushes; the recording test does.
 

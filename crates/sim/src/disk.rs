@@ -10,19 +10,20 @@
 //!   commands, in any order), it is *answered* (late, out of order, or never until told).
 //! * A write that takes effect lands in the cache: reads see it, a power cut may lose it. A sector
 //!   is never torn; a command is: after a cut every sector holds the medium's content or any one of
-//!   the contents cached for it, each sector by itself. A write answered after FUA is on the medium.
+//! the contents cached for it, each sector by itself. A write answered after FUA is on the medium.
 //! * A flush puts on the medium every write **answered before the flush was sent**, and of the
 //!   others what it likes.
 //! * A write answered with an error has, each sector by itself, not landed, landed, or lands later:
 //!   at the latest before the next write there takes effect, a flush does, or power is cut.
 //! * Bad sectors fail reads, writes or both, for good, a number of times, or until a write cures
 //!   them, as medium, generic or target error. A bad sector's neighbours in the command succeed.
-//! * A flush may fail: what was cached and answered is then lost, or stays cached, or stays readable
+//! * A flush may fail: what was cached and answered is then lost, or stays cached, or stays
+//! readable
 //!   and is never written back, so that the next flush succeeds without it.
 //! * The whole device may fail for a while, with any class; a device that answers `Offline` has
 //!   lost its cache and stays away until the volume is opened again.
 //! * A device may be reset between commands and lose what was cached and answered, silently or with
-//!   failing the next flush. (Silently is outside promise 7 for ordinary writes: the oracle is told.)
+//! failing the next flush. (Silently is outside promise 7 for ordinary writes: the oracle is told.)
 //! * Regions of a spare may drop or misplace writes with success; data put there by recovery must
 //!   be read back. A region that lies does so from the start: rewriting it later goes unnoticed.
 //! * One metadata copy at a time may be unreadable, unwritable, stale (drops writes) or misplace

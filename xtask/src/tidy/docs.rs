@@ -43,8 +43,9 @@ fn resolve(folder: &str, path: &str) -> String {
     parts.join("/")
 }
 
-/// Every line of the design has a row in `docs/TESTING.md`; every row whose first cell is a line of the design (`9.1`, `10.37`) names
-/// at least one test in backticks, or says `later` and why; and every test it names exists.
+/// Every line of the design has a row in `docs/TESTING.md`; every row whose first cell is a line of
+/// the design (`9.1`, `10.37`) names at least one test in backticks, or says `later` and why; and
+/// every test it names exists.
 pub fn named_tests_exist(tree: &Tree) -> Complaints {
     let Some(file) = tree.get(TESTING) else { return Complaints::new() };
     let tests = all_tests(tree);
