@@ -256,7 +256,7 @@ impl Disk {
             }
             match failed {
                 None => {
-                    self.land_as_told(at, content, by);
+                    self.land(at, content, by);
                     self.faults.written(at);
                     self.failed_reads.remove(&at);
                 }
@@ -276,18 +276,18 @@ impl Disk {
         Ok(Vec::new())
     }
 
-    /// A successful write lands where the device puts it.
-    fn land_as_told(&mut self, sector: u64, content: Content, by: (CommandId, Origin)) {
+    /// A content lands where the device puts it, whatever it says of the command.
+    fn land(&mut self, sector: u64, content: Content, by: (CommandId, Origin)) {
         let lands = self.faults.lands(sector);
         if lands != Some(sector) {
             self.counts.lies += 1;
         }
         if let Some(at) = lands {
-            self.land(at, content, by);
+            self.put(at, content, by);
         }
     }
 
-    fn land(&mut self, sector: u64, content: Content, (by, origin): (CommandId, Origin)) {
+    fn put(&mut self, sector: u64, content: Content, (by, origin): (CommandId, Origin)) {
         let place = self.faults.place(sector);
         self.cache.entry(place).or_default().push(Cached {
             content,
