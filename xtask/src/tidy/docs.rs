@@ -80,7 +80,7 @@ fn design_lines() -> impl Iterator<Item = String> {
 
 fn is_design_line(cell: &str) -> bool {
     cell.split_once('.').is_some_and(|(section, line)| {
-        matches!(section, "9" | "10")
+        matches!(section, "1" | "9" | "10")
             && !line.is_empty()
             && line.bytes().all(|b| b.is_ascii_digit())
     })
