@@ -8,7 +8,7 @@ use dmremap_core::commit::{
     VolumeId, state_count,
 };
 use dmremap_core::create::{Create, CreateIo, CreateKind, CreateStep};
-use dmremap_core::open::{Open, OpenStep};
+use dmremap_core::open::{Open, OpenStep, Refused};
 use dmremap_format::{
     CopyIndex, Header, HeaderMut, Layout, NewHeader, PAGE_BYTES, PageBytes, PageIndex, SectorRange,
     Session, Uuid,
@@ -296,10 +296,34 @@ impl World {
                     return Ok(Opening::Opened);
                 }
                 OpenStep::Refused(reason) => {
+                    // A copy that misplaces what is written to it may so destroy the page that had
+                    // won: the next open no longer finds it there.
+                    excused |=
+                        matches!(reason, Refused::NotReadAgain { .. }) && self.nemesis.misplaces();
                     return Ok(Opening::Refused { why: format!("{reason:?}"), excused });
                 }
             }
         }
+    }
+
+    /// The copy whose first table page has the highest stamp, if there is one such copy or two.
+    #[must_use]
+    pub fn newest_copy(&self) -> Option<CopyIndex> {
+        let layout = self.layout().ok()?;
+        let volume = VolumeId { volume: VOLUME, spare: SPARE };
+        let page = PageId::Table(PageIndex(0));
+        let stamps: Vec<_> = (0..5)
+            .map(|copy| {
+                let copy = CopyIndex(copy);
+                let at = Self::page_place(&layout, page, copy);
+                let sectors: Vec<Content> =
+                    (at..at + PAGE_SECTORS as u64).map(|s| self.disks[1].peek(s)).collect();
+                page_bytes(&sectors).check(&volume, page, copy).ok()
+            })
+            .collect();
+        let newest = stamps.iter().max()?;
+        let holders = (0..5).filter(|copy| stamps[usize::from(*copy)] == *newest);
+        (holders.clone().count() <= 2).then(|| holders.map(CopyIndex).next()).flatten()
     }
 
     /// Whether all five copies of every page lie whole on the spare's medium.

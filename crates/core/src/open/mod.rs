@@ -4,8 +4,8 @@
 //! *Pass 1* reads and judges, and writes nothing. Which volume it is the headers say: the one that
 //! two valid headers share. Then every page's five copies are judged ([`judge`]), the header first,
 //! and the winning image is shown to the caller ([`OpenStep::Loaded`]) who checks what only it can:
-//! slots, duplicates. When all has been read ([`OpenStep::Judged`]) the caller checks main's identity
-//! and the host, and says whether to go on.
+//! slots, duplicates. When all has been read ([`OpenStep::Judged`]) the caller checks main's
+//! identity and the host, and says whether to go on.
 //!
 //! *Pass 2* writes. First the new generation, one above the highest that any page names, goes to
 //! the generation pages; four must take it. Only then can a page be written under it, so that no

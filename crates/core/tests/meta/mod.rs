@@ -2,10 +2,10 @@
 //! Metadata machines on a modelled spare with pages of a few bytes, for the exhaustive models.
 //!
 //! The machines are the real ones; only the content of a page is small. The spare's permitted
-//! faults: a write that was sent and not flushed may, after a power cut, have left the old page, the
-//! new one or a torn one, each copy by itself; a write that failed, or that lay behind a flush that
-//! failed, may have left any of the three whatever is flushed later, until the place is written
-//! anew and flushed; a copy's reads may fail for the length of a session.
+//! faults: a write that was sent and not flushed may, after a power cut, have left the old page,
+//! the new one or a torn one, each copy by itself; a write that failed, or that lay behind a flush
+//! that failed, may have left any of the three whatever is flushed later, until the place is
+//! written anew and flushed; a copy's reads may fail for the length of a session.
 #![allow(dead_code)]
 
 pub mod model;
