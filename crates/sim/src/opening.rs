@@ -268,18 +268,9 @@ impl World {
                     open.accept();
                 }
                 OpenStep::Loaded(_) => {
-                    let pages =
-                        open.image().map_or(Ok(layout), |image| Header::of_image(image).layout());
-                    match pages {
-                        Ok(found) if found == layout => {}
-                        other => return fail(format!("the header names the layout {other:?}")),
-                    }
-                    open.accept_header(vec![PageState::default(); state_count(layout.pages())]);
+                    accept_header(&mut open, layout)?;
                 }
-                OpenStep::Judged(_) => {
-                    let change = self.session_change();
-                    open.write(&[change]);
-                }
+                OpenStep::Judged(_) => open.write(&[self.session_change()]),
                 // Only answers given up are still out: they must not outlive the open.
                 OpenStep::Opened { .. } if !outs.is_empty() => {
                     self.progress(&mut outs);
@@ -357,5 +348,16 @@ impl World {
             return true;
         }
         ending.is_err() && self.disks[1].is_out(self.now)
+    }
+}
+
+/// The winning header names the layout the volume was made with.
+fn accept_header(open: &mut Open<Pages>, layout: Layout) -> Result<(), Failure> {
+    match open.image().map_or(Ok(layout), |image| Header::of_image(image).layout()) {
+        Ok(found) if found == layout => {
+            open.accept_header(vec![PageState::default(); state_count(layout.pages())]);
+            Ok(())
+        }
+        other => fail(format!("the header names the layout {other:?}")),
     }
 }

@@ -442,8 +442,10 @@ impl World {
             let in_place = self.session.as_ref().is_some_and(|session| {
                 let size = self.config.block_sectors;
                 let block = lost.sector / size * size;
-                let place = session.shared.resolve(block, size).place;
-                matches!(place, Place::Spare { sector, .. } if sector + lost.sector - block == lost.at)
+                match session.shared.resolve(block, size).place {
+                    Place::Spare { sector, .. } => sector + lost.sector - block == lost.at,
+                    Place::Main | Place::Gone => false,
+                }
             });
             self.oracle.lost(&lost, dev == Dev::Main || !under_way || in_place, tick);
         }

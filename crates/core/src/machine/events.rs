@@ -11,20 +11,31 @@ use crate::broken::{Broken, is};
 use crate::resolve::{Mark, Place, Run};
 
 use super::job::{Goal, Stage, Trial, Wait, run_mask};
-use super::probe::HEAL_INTERVAL_MS;
+use super::write::retry_at;
 use super::{Input, Machine, Memory, Mode, pump};
 
 impl<M: Memory> Machine<M> {
     /// A piece that was submitted has failed. Its counter was given back before.
     pub fn failed(&mut self, piece: &Piece, failure: &Failure, now: Millis) -> Disposition {
         self.now = now;
-        // Presented again after a wait it is not another error.
-        if piece.since.is_none_or(|since| since == now) {
+        let disposition = self.judge(now, |machine| machine.judge_failed(piece, failure, now));
+        // What waits comes again with this failure, what is cut brings failures of its own.
+        if !matches!(disposition, Disposition::Wait | Disposition::Split) {
             self.count(piece.kind, failure.class);
         }
-        let disposition = self.judge_failed(piece, failure, now);
-        self.pump(now);
         disposition
+    }
+
+    /// A piece that is told to wait must not miss what was let go in the same call.
+    fn judge(&mut self, now: Millis, by: impl Fn(&mut Self) -> Disposition) -> Disposition {
+        loop {
+            let disposition = by(self);
+            let wakes = self.wakes;
+            self.pump(now);
+            if disposition != Disposition::Wait || self.wakes == wakes {
+                return disposition;
+            }
+        }
     }
 
     fn count(&mut self, kind: Kind, class: Class) {
@@ -50,7 +61,7 @@ impl<M: Memory> Machine<M> {
         let passes = !class.is_suspect()
             || piece.kind == Kind::Discard
             || (read && (piece.hasty || self.settings.read_retries() == 0))
-            || !matches!(self.mode, Mode::Open | Mode::ReadOnly)
+            || !(self.mode == Mode::Open || (read && self.mode == Mode::ReadOnly))
             || self.health(failure.dev).vanished;
         if passes {
             return Disposition::Fail(class);
@@ -75,7 +86,7 @@ impl<M: Memory> Machine<M> {
             if read {
                 return Disposition::Fail(class);
             }
-            return Disposition::RetryAt(now.saturating_add(HEAL_INTERVAL_MS).min(deadline));
+            return retry_at(now, deadline).map_or(Disposition::Fail(class), Disposition::RetryAt);
         }
         if read && u64::from(failure.took_ms).saturating_mul(2) >= limit {
             return Disposition::Fail(class);
@@ -94,9 +105,7 @@ impl<M: Memory> Machine<M> {
             return self.wait_until(deadline);
         };
         self.adopt(j, piece, class, deadline, now);
-        // From half of the limit on, one verdict in this request is enough for all of it.
-        let half = since.saturating_add(limit.checked_div(2).unwrap_or(0));
-        let at_once = piece.verdict && now >= half && !self.lives_on_spare(j);
+        let at_once = self.counts_as_failed(j, now);
         self.write_begin(j, failure.dev, at_once, now);
         Disposition::Taken
     }
@@ -145,20 +154,18 @@ impl<M: Memory> Machine<M> {
     /// Routing met an obstacle: a busy, pending or gone block. The piece lies in one unit.
     pub fn park(&mut self, piece: &Piece, now: Millis) -> Disposition {
         self.now = now;
-        let disposition = self.judge_parked(piece, now);
-        self.pump(now);
-        disposition
+        self.judge(now, |machine| machine.judge_parked(piece, now))
     }
 
     fn judge_parked(&mut self, piece: &Piece, now: Millis) -> Disposition {
         let limit = u64::from(self.settings.recovery_limit_ms());
         let deadline = piece.since.unwrap_or(now).saturating_add(limit);
+        if now >= deadline {
+            return Disposition::Fail(Class::Io);
+        }
         let run = self.shared.resolve(piece.sector, u64::from(piece.sectors));
         if run.sectors < u64::from(piece.sectors) {
             return Disposition::Again;
-        }
-        if now >= deadline {
-            return Disposition::Fail(Class::Io);
         }
         let Some((unit, blocks)) = self.geometry().in_one_unit(piece.sector, piece.sectors) else {
             return Disposition::Split;
@@ -287,16 +294,17 @@ impl<M: Memory> Machine<M> {
         }
         if self.job(j).late {
             let job = *self.job(j);
-            // Late or not, what was written in place is good: a mark would hide what can be read.
-            let failed = if answer == Answer::Good { 0 } else { u8::MAX };
-            let good = match job.stage {
-                Stage::Try => job.own & !failed,
+            let good = answer == Answer::Good;
+            let written = match job.stage {
+                Stage::Try if good => job.own,
                 Stage::LastTry => {
-                    job.own & !(job.todo | job.unsure | (failed & run_mask(job.cursor, 1)))
+                    let failed = if good { 0 } else { run_mask(job.cursor, 1) };
+                    job.own & !(job.todo | job.unsure | failed)
                 }
                 _ => 0,
             };
-            self.shared.pending.drop_marks(job.unit, good);
+            // Late or not, it was written in place: a mark would hide what can be read.
+            self.shared.pending.drop_marks(job.unit, written);
             return self.release(j, now);
         }
         self.step(j, Input::Answer(answer), now);
@@ -321,7 +329,6 @@ impl<M: Memory> Machine<M> {
     /// Somebody on the fast path has come back whom a grace waits for.
     pub fn grace_tick(&mut self, now: Millis) {
         self.now = now;
-        self.poll_graces(now);
         self.pump(now);
     }
 
@@ -340,7 +347,6 @@ impl<M: Memory> Machine<M> {
             self.waiting_until = None;
             self.woke(now);
         }
-        self.poll_graces(now);
         self.commit.tick(now);
         self.pump(now);
     }

@@ -119,7 +119,7 @@ enum Mode {
 /// Numbers for status and statistics since the open.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Failed reads and writes that reached the machine.
+    /// Failed reads and writes of the client's that reached the machine, each unit by itself.
     pub read_errors: u64,
     /// See `read_errors`.
     pub write_errors: u64,
@@ -174,6 +174,8 @@ pub struct Machine<M: Memory> {
     wall_s: u32,
     counts: Counts,
     clear: Option<act::Clear>,
+    /// The last word on it was that the metadata is degraded.
+    degraded: bool,
     /// The flush rounds of main and spare that a close waits for.
     closing_rounds: Option<(u64, u64)>,
     closing_deadline: Millis,
@@ -244,6 +246,7 @@ impl<M: Memory> Machine<M> {
             wall_s: 0,
             counts: Counts::default(),
             clear: None,
+            degraded: false,
             closing_rounds: None,
             closing_deadline: 0,
         }
@@ -344,6 +347,9 @@ impl<M: Memory> Machine<M> {
     /// Lets go of everything; what the job still has to say is said all the same.
     fn release(&mut self, j: usize, now: Millis) {
         let job = *self.job(j);
+        if job.goal == Goal::Free {
+            return;
+        }
         if let Some(unit) = job.target.filter(|_| job.fresh_unit) {
             if !self.allocator.is_quarantined(unit) {
                 self.allocator.free(unit);

@@ -138,6 +138,7 @@ impl<M: Memory> Machine<M> {
         if !fresh {
             return self.move_off(j, unit, now);
         }
+        self.allocator.free(unit);
         if exhausted(self.job(j).tries) {
             return self.last_try(j, Reason::Full, now);
         }
@@ -305,19 +306,21 @@ impl<M: Memory> Machine<M> {
         let job = self.job(j);
         let class = job.class;
         match (job.dest, job.target, job.goal) {
-            (Dev::Spare(_), Some(unit), Goal::Remap) if job.fresh_unit => {
-                self.allocator.quarantine(unit);
-                let spare_sector = self.geometry().spare_sector(unit, 0);
-                self.tell(Event::Quarantined { spare_sector });
+            (Dev::Spare(_), Some(unit), _) if job.fresh_unit && job.named => {
+                self.quarantine(unit);
+                self.allocator.free(unit);
                 let job = self.job(j);
                 job.target = None;
                 job.fresh_unit = false;
                 self.fail_message(j, Reason::WriteFailed(class), now);
             }
+            (_, _, Goal::WriteGone) if !self.settings.auto_remap() => {
+                self.write_failed(j, class, now);
+            }
             (Dev::Spare(_), Some(unit), _) => self.bad_spare_unit(j, unit, now),
             // A gone block whose place on main is bad as well: it moves like any other write.
             (Dev::Main, _, Goal::WriteGone) => {
-                self.job(j).say.verdict = true;
+                self.verdict(j);
                 self.place(j, now);
             }
             _ => self.write_failed(j, class, now),

@@ -115,19 +115,20 @@ impl<M: Memory> Machine<M> {
         let retries = self.settings.read_retries();
         let job = self.job(j);
         job.attempt = job.attempt.saturating_add(1);
-        if class == Class::Medium || job.trial == Trial::Again {
-            job.sure = true;
-        }
-        let bit = run_mask(job.cursor, 1);
-        if job.attempt >= retries {
-            if job.sure {
+        let proved = job.trial == Trial::Again;
+        job.sure |= class == Class::Medium || proved;
+        let (sure, bit) = (job.sure, run_mask(job.cursor, 1));
+        // What is to become gone takes the whole order, whatever the number of retries.
+        let proof_wanted = job.force && !proved;
+        if job.attempt >= retries && !proof_wanted {
+            if sure {
                 job.unread |= bit;
             } else {
                 job.unsure |= bit;
             }
             return self.read_next(j, now);
         }
-        if self.job(j).sure {
+        if sure && !proof_wanted {
             return self.read_again(j, now);
         }
         self.await_probe(j, dev, now);
