@@ -86,6 +86,8 @@ pub struct Inflight {
 /// A write that was answered and is lost: the oracle is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
+    /// Where it lay on the device.
+    pub at: u64,
     /// The volume's sector.
     pub sector: u64,
     /// The write.
@@ -109,4 +111,15 @@ pub struct DiskCounts {
     pub lost: u64,
     /// Cached sectors of which a power cut kept the older content.
     pub cut: u64,
+}
+
+/// A cached content of a sector.
+#[derive(Clone, Debug)]
+pub(crate) struct Cached {
+    pub(crate) content: Content,
+    pub(crate) by: CommandId,
+    pub(crate) origin: Origin,
+    pub(crate) answered: Option<u64>,
+    /// Readable, and never written back.
+    pub(crate) forgotten: bool,
 }

@@ -53,6 +53,9 @@ impl World {
         }
         if !self.parts.values().any(|p| p.piece.request == request.id) {
             self.request_ended(request.id);
+            for ticket in request.tickets {
+                self.return_ticket(ticket)?;
+            }
         }
         Ok(())
     }
@@ -90,6 +93,7 @@ impl World {
         let tick = self.tick;
         self.counts.operations += 1;
         self.counts.errors += u64::from(request.error.is_some());
+        self.ended(id, request.error);
         if let Wanted::Io(kind) = request.wanted {
             if kind.changes() {
                 let sure = request.error.is_none() && kind != Kind::Discard;
@@ -166,16 +170,18 @@ impl World {
 
     /// Whether recovery has had all the time it may take for this request.
     fn past_limit(&self, request: &Request) -> bool {
-        request.since.is_some_and(|since| self.now >= since + u64::from(self.config.limit_ms))
+        let limit = u64::from(self.config.limit_ms);
+        !self.config.patient && request.since.is_some_and(|since| self.now >= since + limit)
     }
 
     /// Why the block at `sector` should not be gone.
     fn gone_unjust(&self, sector: u64) -> Option<String> {
         let spare = &self.disks[1];
         let just = (sector..sector + self.config.block_sectors).any(|s| {
-            self.oracle.allowed(s).iter().any(|version| spare.unread.contains(&(s, *version)))
+            let failures = |version: &u32| spare.unread.get(&(s, *version)).copied().unwrap_or(0);
+            self.oracle.allowed(s).iter().any(|version| failures(version) >= 2)
         });
-        (!just).then(|| "it is gone, and the spare had never failed to read it".into())
+        (!just).then(|| "it is gone, and the spare had not failed twice to read it".into())
     }
 
     fn judge_write_error(&mut self, request: &Request, piece: &Piece, class: Class) -> Checked {
@@ -241,6 +247,7 @@ impl World {
         };
         self.counts.operations += 1;
         self.counts.errors += u64::from(outcome.is_err());
+        self.ended(id, outcome.err());
         self.note(|| format!("flush {id} ends: {outcome:?}"));
         if outcome.is_err() {
             if let Some(session) = &mut self.session {
@@ -286,6 +293,7 @@ impl World {
             return fail(format!("message {id} was answered and is not under way"));
         }
         self.counts.operations += 1;
+        self.ended(id, matches!(outcome, Done::Failed(_)).then_some(Class::Io));
         if let (Done::Remapped { spare_sector, .. }, Some(session)) = (outcome, &self.session) {
             let layout = &session.layout;
             if *spare_sector < layout.data_start() || *spare_sector >= layout.data_end() {
@@ -335,6 +343,9 @@ impl World {
     /// It may not happen.
     pub fn event(&mut self, event: Event) -> Checked {
         self.note(|| format!("  event {event:?}"));
+        if let Some(script) = &mut self.script {
+            script.events.push(event);
+        }
         let tick = self.tick;
         match event {
             Event::Moved { .. } => self.counts.moves += 1,

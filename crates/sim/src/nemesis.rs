@@ -13,7 +13,9 @@
 
 use dmremap_core::{Class, Dev, Millis};
 
-use crate::fault::{Outage, Region, RegionMode, SectorFault};
+use dmremap_format::CopyIndex;
+
+use crate::fault::{Loss, Outage, Region, RegionMode, SectorFault};
 use crate::rng::Rng;
 use crate::world::{Checked, World, row};
 
@@ -102,8 +104,13 @@ pub struct Nemesis {
     next: Millis,
     /// No outage of the device before.
     calm_until: [Millis; 2],
-    /// The spare's metadata may not be whole after what was done to it.
-    shaken: bool,
+    /// A device has vanished: a crash follows.
+    reopen_at: Option<Millis>,
+    /// One page write in so many is followed by a crash, and that soon by another; 0 = none.
+    pub crash_in_commit: u64,
+    /// A copy may go bad at every crash, whichever was bad before (beyond the permitted model, for
+    /// the variants that take two faults to be caught).
+    pub copy_anew: bool,
     /// The bad copy.
     bad_copy: Option<Region>,
 }
@@ -112,7 +119,15 @@ impl Nemesis {
     /// One that does nothing.
     #[must_use]
     pub fn none() -> Nemesis {
-        Nemesis { profile: None, next: 0, calm_until: [0; 2], shaken: false, bad_copy: None }
+        Nemesis {
+            profile: None,
+            next: 0,
+            calm_until: [0; 2],
+            reopen_at: None,
+            crash_in_commit: 0,
+            copy_anew: false,
+            bad_copy: None,
+        }
     }
 
     /// One that acts by `profile`.
@@ -136,6 +151,12 @@ impl Nemesis {
     /// No more harm.
     pub fn stop(&mut self) {
         self.profile = None;
+    }
+
+    /// Whether a metadata copy misplaces what is written to it.
+    #[must_use]
+    pub fn misplaces(&self) -> bool {
+        self.bad_copy.is_some_and(|region| matches!(region.mode, RegionMode::Misplaces(_)))
     }
 
     /// By how much a command is late.
@@ -177,6 +198,11 @@ impl World {
             return Ok(());
         }
         self.counts.harm += 1;
+        if self.nemesis.reopen_at.is_some_and(|at| at <= self.now) {
+            self.nemesis.reopen_at = None;
+            let kill = if self.rng.one_in(2) { Harm::Kill } else { Harm::Cut };
+            return self.do_harm(kill);
+        }
         let weights = [
             (profile.bad_main, Harm::BadMain),
             (profile.bad_spare, Harm::BadSpare),
@@ -210,8 +236,8 @@ impl World {
             Harm::Reset => self.reset(),
             Harm::Flush => {
                 let dev = self.any_dev();
-                let loses = self.rng.one_in(2);
-                self.note(|| format!("harm: the next flush of {dev:?} fails, loses {loses}"));
+                let loses = *self.rng.pick(&[Loss::Keeps, Loss::Loses, Loss::Forgets]);
+                self.note(|| format!("harm: the next flush of {dev:?} fails, {loses:?}"));
                 self.disk(dev).faults.failing_flushes = Some((1, loses));
             }
             Harm::Copy => self.bad_copy(),
@@ -299,6 +325,8 @@ impl World {
     fn vanish(&mut self) {
         let dev = self.any_dev();
         self.note(|| format!("harm: {dev:?} vanishes"));
+        // Nothing is served from it until the next open: let that come soon.
+        self.nemesis.reopen_at = Some(self.now + self.rng.range(1, 60));
         let World { disks, rng, .. } = self;
         disks[row(dev)].lose_cache(rng);
         disks[row(dev)].vanished = true;
@@ -308,15 +336,13 @@ impl World {
     fn reset(&mut self) {
         let dev = self.any_dev();
         let silent = self.rng.one_in(2);
-        if dev != Dev::Main {
-            if silent && (self.nemesis.bad_copy.is_some() || !self.metadata_whole()) {
-                return;
-            }
-            self.nemesis.shaken = true;
+        let whole = self.nemesis.bad_copy.is_none() && self.metadata_whole();
+        if dev != Dev::Main && silent && !whole {
+            return;
         }
         self.note(|| format!("harm: {dev:?} is reset, silently {silent}"));
         if !silent {
-            self.disk(dev).faults.failing_flushes = Some((1, true));
+            self.disk(dev).faults.failing_flushes = Some((1, Loss::Loses));
         }
         let World { disks, rng, .. } = self;
         disks[row(dev)].lose_cache(rng);
@@ -330,15 +356,48 @@ impl World {
             self.disks[1].faults.regions.retain(|r| *r != region);
             return;
         }
-        if !self.metadata_whole() {
-            return;
+        if self.metadata_whole() {
+            self.spoil_copy(None);
         }
-        let Some(session) = &self.session else { return };
-        let copy = dmremap_format::CopyIndex(self.rng.below(5) as u8);
-        let start = session.layout.header_sector(copy);
-        let sectors = (2 + u64::from(session.layout.pages())) * 8;
+    }
+
+    /// A page of a commit was written.
+    ///
+    /// # Errors
+    /// Something is wrong after the crash.
+    pub fn crash_in_commit(&mut self) -> Checked {
+        if self.nemesis.profile.is_none() || !self.rng.one_in(self.nemesis.crash_in_commit) {
+            return Ok(());
+        }
+        self.nemesis.reopen_at = self.rng.one_in(2).then(|| self.now + self.rng.range(5, 40));
+        let power = self.rng.one_in(2);
+        self.crash_and_open(power)
+    }
+
+    /// At a crash, if so configured: another copy is the bad one.
+    pub fn copy_anew(&mut self) {
+        if self.nemesis.copy_anew {
+            let old = self.nemesis.bad_copy.take();
+            self.disks[1].faults.regions.retain(|r| Some(*r) != old);
+            if !self.rng.one_in(3) {
+                let newest = if self.rng.one_in(2) { self.newest_copy() } else { None };
+                self.spoil_copy(newest);
+            }
+        }
+    }
+
+    /// A copy goes bad; one that is named can no longer be read.
+    fn spoil_copy(&mut self, named: Option<CopyIndex>) {
+        let Ok(layout) = self.layout() else { return };
+        let copy = named.unwrap_or(CopyIndex(self.rng.below(5) as u8));
+        let pages = u64::from(layout.pages());
+        // All of it, its header and generation page, or its table alone.
+        let (skip, count) = *self.rng.pick(&[(0, 2 + pages), (0, 2), (2, pages)]);
+        let (start, sectors) = (layout.header_sector(copy) + skip * 8, count * 8);
         let class = self.any_suspect_class();
         let mode = match self.rng.below(6) {
+            kind if named.is_some() && kind < 3 => RegionMode::Unreadable(class),
+            _ if named.is_some() => RegionMode::Dead(class),
             0 => RegionMode::Unreadable(class),
             1..3 => RegionMode::Unwritable(class),
             3 => RegionMode::Dead(class),

@@ -7,8 +7,9 @@
 //! it; a timer fires; the client asks; the nemesis does harm. So a thread may be pre-empted between
 //! any two of these, and time (whole milliseconds) passes only when a step says so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
+use dmremap_core::resolve::Place;
 use dmremap_core::{Class, Dev, Millis};
 
 use crate::client::Client;
@@ -20,6 +21,7 @@ use crate::excuse::{FlushJudge, Trouble, Troubles};
 use crate::nemesis::Nemesis;
 use crate::oracle::{Oracle, Tick};
 use crate::rng::Rng;
+use crate::script::Script;
 use crate::session::{JOBS, Session};
 
 /// What a world is made of.
@@ -35,6 +37,8 @@ pub struct Config {
     pub max_entries: u32,
     /// `recovery_limit_ms`.
     pub limit_ms: u32,
+    /// The limit is so long that nothing but a hang comes up to it: it excuses no error.
+    pub patient: bool,
     /// Everyday latency of a command at most, in milliseconds.
     pub latency_ms: u64,
 }
@@ -52,6 +56,7 @@ impl Config {
             block_sectors,
             max_entries: *rng.pick(&[100, 126, 300]),
             limit_ms: *rng.pick(&[1_000, 5_000, 30_000]),
+            patient: false,
             latency_ms: *rng.pick(&[0, 2, 8]),
         }
     }
@@ -188,8 +193,8 @@ pub struct World {
     pub counts: Counts,
     /// Printed as it happens.
     pub tracing: bool,
-    /// The last lines of the trace, kept for scenarios.
-    pub log: VecDeque<String>,
+    /// What scripts ask for, if one runs.
+    pub script: Option<Script>,
     steps: Vec<Step>,
 }
 
@@ -231,7 +236,7 @@ impl World {
             next_part: 1,
             counts: Counts::default(),
             tracing: false,
-            log: VecDeque::new(),
+            script: None,
             steps: Vec::new(),
         }
     }
@@ -252,10 +257,6 @@ impl World {
         if self.tracing {
             let line = format!("{:>8} {:>7} ms  {}", self.tick, self.now, line());
             println!("{line}");
-            self.log.push_back(line);
-            if self.log.len() > 4_000 {
-                self.log.pop_front();
-            }
         }
     }
 
@@ -431,7 +432,16 @@ impl World {
                         .any(|part| part.piece.request == request.id && part.covers(lost.sector))
             });
             self.note(|| format!("  {dev:?} loses {lost:?}"));
-            self.oracle.lost(&lost, dev == Dev::Main || !under_way, tick);
+            // A write tried again where the block lives needs no commit, and so no flush either.
+            let in_place = self.session.as_ref().is_some_and(|session| {
+                let size = self.config.block_sectors;
+                let block = lost.sector / size * size;
+                match session.shared.resolve(block, size).place {
+                    Place::Spare { sector, .. } => sector + lost.sector - block == lost.at,
+                    Place::Main | Place::Gone => false,
+                }
+            });
+            self.oracle.lost(&lost, dev == Dev::Main || !under_way || in_place, tick);
         }
     }
 

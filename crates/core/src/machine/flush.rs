@@ -76,11 +76,8 @@ impl Line {
         self.good = result.is_ok();
         match result {
             Ok(()) => {
-                self.covered = if is(Broken::FlushCountsUnansweredWrites) {
-                    written_now
-                } else {
-                    self.noted
-                };
+                self.covered =
+                    if is(Broken::FlushCountsUnansweredWrites) { written_now } else { self.noted };
             }
             Err(class) => {
                 self.class = class;

@@ -4,9 +4,9 @@
 //! A mark is *proof* when no other device can have it: a world-wide name, serial with model, the
 //! UUID of a mapping or an array; for a partition the same of its disk with the partition's own
 //! UUID and start besides; for a file its file system, inode and birth time together. What comes
-//! through a USB bridge is none (bridges invent serials and give the same one twice), nor is what is
-//! empty or made of filler. Whether two connected devices show the same mark is for the caller to
-//! see, who knows both. What is decided here about a device concerns that device alone.
+//! through a USB bridge is none (bridges invent serials and give the same one twice), nor is what
+//! is empty or made of filler. Whether two connected devices show the same mark is for the caller
+//! to see, who knows both. What is decided here about a device concerns that device alone.
 
 use std::fmt;
 use std::os::fd::OwnedFd;

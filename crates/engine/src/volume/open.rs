@@ -297,7 +297,7 @@ impl Opening<'_> {
         if !self.options.settings.is_empty() {
             changes.push(change(HeaderChange::Settings(shown.settings)));
         }
-        // What was accepted, or has changed under a disk that is proved, is what it is known by now.
+        // What was accepted, or has changed under a proved disk, is what it is known by now.
         changes.extend(
             main_identity::identity_changes(&shown.identity, &rows).into_iter().map(change),
         );

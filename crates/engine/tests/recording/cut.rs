@@ -107,11 +107,11 @@ impl Disk {
 
     /// A good flush that began then has ended.
     fn settle(&mut self, began: usize) {
-        let (durable, loose) = std::mem::take(&mut self.loose)
+        let (durable, loose): (Vec<Change>, Vec<Change>) = std::mem::take(&mut self.loose)
             .into_iter()
             .partition(|change| change.answered.is_some_and(|answered| answered < began));
         self.loose = loose;
-        for Change { offset, data, .. } in Vec::<Change>::from(durable) {
+        for Change { offset, data, .. } in durable {
             self.durable[offset..offset + data.len()].copy_from_slice(&data);
         }
     }
