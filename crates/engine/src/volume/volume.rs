@@ -60,6 +60,11 @@ impl Volume {
         let system = |error: std::io::Error| VolumeError::System(error.to_string());
         let (content, kept) = opened.content;
         let watch = opened.writable.then(|| Watch::new(&content));
+        let ears = watch.clone();
+        let heard = move |event| {
+            ears.iter().for_each(|watch| watch.heard(&event));
+            on_event(event);
+        };
         let running = Running::start(Parts {
             fast: Path::new(opened.shared, opened.queues),
             logic: opened.core,
@@ -68,7 +73,7 @@ impl Volume {
             read_only: !opened.writable,
             watch: watch.clone(),
             start,
-            on_event: Box::new(on_event),
+            on_event: Box::new(heard),
         })
         .map_err(system)?;
         let running = Arc::new(running);
