@@ -19,10 +19,41 @@ pub struct Stage {
 }
 
 /// Every stage, in order.
-pub const STAGES: &[Stage] = &[Stage { name: "everything, plain", args: &["--workspace"] }];
+pub const STAGES: &[Stage] = &[
+    Stage { name: "everything, plain", args: &["--workspace"] },
+    Stage {
+        name: "state spaces and seeds",
+        args: &[
+            "--profile=checked",
+            "--package=dmremap-core",
+            "--package=dmremap-sim",
+            "--features=dmremap-core/exhaustive,dmremap-sim/exhaustive",
+            "--test=commit_open_exhaustive",
+            "--test=commit_doubt_exhaustive",
+            "--test=seeds",
+        ],
+    },
+    Stage {
+        name: "broken variants",
+        args: &[
+            "--profile=checked",
+            "--package=dmremap-core",
+            "--package=dmremap-sim",
+            "--features=dmremap-core/broken,dmremap-sim/broken",
+            "--test=commit_broken",
+        ],
+    },
+];
 
 /// What follows `cargo clippy` to look at every feature set that a stage uses.
-pub const FEATURE_SETS: &[&[&str]] = &[&["--workspace"]];
+pub const FEATURE_SETS: &[&[&str]] = &[
+    &["--workspace"],
+    &[
+        "--package=dmremap-core",
+        "--package=dmremap-sim",
+        "--features=dmremap-core/exhaustive,dmremap-sim/exhaustive,dmremap-core/broken,dmremap-sim/broken",
+    ],
+];
 
 /// `cargo xtask sim SEED...`: the simulator's own command, optimised with its checks.
 pub fn simulate(root: &Path, seeds: &[String]) -> bool {

@@ -184,7 +184,9 @@ pub enum Disposition {
     /// Resolve it anew now.
     Again,
     /// Keep it, with its failure if it has one, and present it in the same way again when
-    /// [`Machine::wakes`](crate::machine) has changed. Past its limit it is failed by the machine.
+    /// [`Machine::wakes`](crate::machine) is no longer what it was when this was returned (before
+    /// the actions were drained). It changes at the piece's limit at the latest, and then the
+    /// machine fails it.
     Wait,
     /// Resolve it anew at this time, or when the volume closes.
     RetryAt(Millis),

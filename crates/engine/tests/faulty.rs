@@ -243,8 +243,8 @@ fn the_recorder_logs_in_order_in_memory_and_in_a_file() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// A device with any set of bad runs fails exactly the reads and writes that touch one, and what
-    /// it takes it gives back.
+    /// A device with any set of bad runs fails exactly the reads and writes that touch one, and
+    /// what it takes it gives back.
     #[test]
     fn any_map_fails_what_it_touches_and_nothing_else(
         runs in proptest::collection::vec((0u64..200, 1u64..6, 0usize..3), 0..12),

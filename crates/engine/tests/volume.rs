@@ -8,10 +8,10 @@ use std::sync::Arc;
 use common::{Bench, accept, ask, flush, original, read, superblock, write};
 use dmremap_core::{Class, Done, Event, Kind, Reason, message};
 use dmremap_engine::{
-    BadRun, Device, ErrorClass, FormatOptions, MemoryDevice, OpenOptions, Volume, VolumeError,
-    VolumeOptions, format, open_device,
+    BadRun, Device, ErrorClass, FormatOptions, MemoryDevice, Volume, VolumeError, VolumeOptions,
+    format,
 };
-use dmremap_format::{CopyIndex, Header, HeaderMut, PAGE_BYTES, Session, Uuid};
+use dmremap_format::{Header, HeaderMut, PAGE_BYTES, Session, Uuid};
 
 const MAIN: u64 = 8192;
 const SPARE: u64 = 16_384;
@@ -309,10 +309,10 @@ fn messages_move_units_and_bring_them_home() {
     assert_eq!(content[(spare_sector as usize + 4) * 512..][..512], [5; 512]);
     let mut runs = Vec::new();
     volume.runs(0, |run| {
-        runs.push((run.main_sector, run.sectors, run.spare));
+        runs.push((run.main_sector, run.sectors, run.spare, run.cause));
         true
     });
-    assert_eq!(runs, [(800, 8, Some((0, spare_sector)))]);
+    assert_eq!(runs, [(800, 8, Some((0, spare_sector)), "remap")]);
     assert_eq!(say("unremap 804"), Done::Unremapped);
     let want = [original(800, 4), vec![5; 512], original(805, 3)].concat();
     assert_eq!(bench.main.content()[800 * 512..808 * 512], want);

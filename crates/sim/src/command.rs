@@ -86,6 +86,8 @@ pub struct Inflight {
 /// A write that was answered and is lost: the oracle is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
+    /// Where it lay on the device.
+    pub at: u64,
     /// The volume's sector.
     pub sector: u64,
     /// The write.

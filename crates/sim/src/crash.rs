@@ -47,6 +47,7 @@ impl World {
             self.troubles.end(trouble, tick);
         }
         self.flush_judge.reopened();
+        self.copy_anew();
     }
 
     /// A crash, and then opens until one gets through.

@@ -17,7 +17,8 @@
 //!   at the latest before the next write there takes effect, a flush does, or power is cut.
 //! * Bad sectors fail reads, writes or both, for good, a number of times, or until a write cures
 //!   them, as medium, generic or target error. A bad sector's neighbours in the command succeed.
-//! * A flush may fail: what was cached and answered is then lost or stays cached.
+//! * A flush may fail: what was cached and answered is then lost, or stays cached, or stays readable
+//!   and is never written back, so that the next flush succeeds without it.
 //! * The whole device may fail for a while, with any class; a device that answers `Offline` has
 //!   lost its cache and stays away until the volume is opened again.
 //! * A device may be reset between commands and lose what was cached and answered, silently or with
@@ -35,7 +36,7 @@ use dmremap_core::{Class, Dev, Millis};
 
 use crate::command::{Command, CommandId, DiskCounts, Ending, Inflight, Lost, Origin, Stage};
 use crate::content::{Content, Version};
-use crate::fault::Faults;
+use crate::fault::{Faults, Loss};
 use crate::rng::Rng;
 
 /// A cached content of a sector.
@@ -45,6 +46,8 @@ struct Cached {
     by: CommandId,
     origin: Origin,
     answered: Option<u64>,
+    /// Readable, and never written back.
+    forgotten: bool,
 }
 
 /// A modelled disk.
@@ -64,8 +67,8 @@ pub struct Disk {
     pub write_through: bool,
     /// Sectors of which a read failed since they were last written.
     pub failed_reads: BTreeSet<u64>,
-    /// Contents a read could not get: (volume's sector, write).
-    pub unread: BTreeSet<(u64, Version)>,
+    /// Contents that reads could not get, and how often: (volume's sector, write).
+    pub unread: BTreeMap<(u64, Version), u32>,
     /// Answered writes lost since the world last looked.
     pub lost: Vec<Lost>,
     /// Counters.
@@ -88,7 +91,7 @@ impl Disk {
             vanished: false,
             write_through: false,
             failed_reads: BTreeSet::new(),
-            unread: BTreeSet::new(),
+            unread: BTreeMap::new(),
             lost: Vec::new(),
             counts: DiskCounts::default(),
         }
@@ -214,7 +217,7 @@ impl Disk {
                 failed.get_or_insert(class);
                 self.failed_reads.insert(at);
                 if let Content::Data { sector, version } = self.peek(at) {
-                    self.unread.insert((sector, version));
+                    *self.unread.entry((sector, version)).or_default() += 1;
                 }
                 self.faults.count(at);
             }
@@ -285,7 +288,13 @@ impl Disk {
 
     fn land(&mut self, sector: u64, content: Content, (by, origin): (CommandId, Origin)) {
         let place = self.faults.place(sector);
-        self.cache.entry(place).or_default().push(Cached { content, by, origin, answered: None });
+        self.cache.entry(place).or_default().push(Cached {
+            content,
+            by,
+            origin,
+            answered: None,
+            forgotten: false,
+        });
     }
 
     /// Writes that failed and were to land later do so now, or never.
@@ -355,6 +364,9 @@ impl Disk {
             None if rng.one_in(8) => rng.index(versions.len()),
             None => return,
         };
+        if versions[last].forgotten {
+            return;
+        }
         let kept = versions.split_off(last + 1);
         if let (Some(cached), Some(cell)) = (versions.pop(), self.medium.get_mut(place as usize)) {
             *cell = cached.content;
@@ -371,8 +383,10 @@ impl Disk {
         if let Some((left, loses)) = self.faults.failing_flushes {
             self.faults.failing_flushes = (left > 1).then(|| (left - 1, loses));
             self.counts.failed_flushes += 1;
-            if loses {
-                self.lose_cache(rng);
+            match loses {
+                Loss::Keeps => {}
+                Loss::Loses => self.lose_cache(rng),
+                Loss::Forgets => self.forget(),
             }
             return Err(Class::Io);
         }
@@ -393,7 +407,12 @@ impl Disk {
             for &at in answered.iter().filter(|at| Some(**at) != chosen) {
                 if let Content::Data { sector, version } = versions[at].content {
                     self.counts.lost += 1;
-                    self.lost.push(Lost { sector, version, origin: versions[at].origin });
+                    self.lost.push(Lost {
+                        at: place,
+                        sector,
+                        version,
+                        origin: versions[at].origin,
+                    });
                 }
             }
             if let (Some(at), Some(cell)) = (chosen, self.medium.get_mut(place as usize)) {
@@ -408,11 +427,27 @@ impl Disk {
         }
     }
 
+    /// What was cached and answered stays readable and is never written back.
+    fn forget(&mut self) {
+        for (place, versions) in &mut self.cache {
+            for cached in versions.iter_mut().filter(|v| v.answered.is_some()) {
+                cached.forgotten = true;
+                if let Content::Data { sector, version } = cached.content {
+                    let origin = cached.origin;
+                    self.counts.lost += 1;
+                    self.lost.push(Lost { at: *place, sector, version, origin });
+                }
+            }
+        }
+    }
+
     /// Power is cut: commands under way take effect in part, and each cached sector falls back to
     /// the medium or to any content cached for it.
     pub fn power_cut(&mut self, now: Millis, rng: &mut Rng) {
         self.abandon(now, rng);
         for (place, mut versions) in std::mem::take(&mut self.cache) {
+            // What was forgotten is lost now.
+            versions.retain(|v| !v.forgotten);
             let chosen = rng.index(versions.len() + 1);
             self.counts.cut += u64::from(chosen != versions.len());
             if let (Some(at), Some(cell)) =

@@ -154,7 +154,7 @@ fn a_failed_flush_loses_what_was_answered_and_says_what() {
     for seed in 0..50 {
         let (mut disk, mut rng) = (disk(), Rng::new(seed));
         assert!(run(&mut disk, write(0, 1, 2, false), &mut rng).is_ok());
-        disk.faults.failing_flushes = Some((1, true));
+        disk.faults.failing_flushes = Some((1, Loss::Loses));
         assert_eq!(run(&mut disk, Command::Flush, &mut rng), Err(Class::Io));
         let lost = disk.lost.iter().any(|l| l.sector == 0 && l.version == 2);
         assert_eq!(lost, version(&disk, 0) == 1, "seed {seed}");

@@ -10,6 +10,7 @@
 //!                     Taken | Waiting | RetryAt | Fresh (again, or cut) | ended
 //! ```
 
+use dmremap_core::broken::{Broken, is};
 use dmremap_core::message::Command as Message;
 use dmremap_core::path::{Route, route};
 use dmremap_core::pieces::Ticket;
@@ -63,6 +64,8 @@ pub struct Request {
     pub since: Option<Millis>,
     /// A unit of it has had its verdict.
     pub verdict: bool,
+    /// Counters not given back: a broken variant.
+    pub tickets: Vec<Ticket>,
     /// Its first error.
     pub error: Option<Class>,
     /// A flush: failures counted when it arrived, and what its connection was told of them.
@@ -86,6 +89,8 @@ pub enum PartStage {
     Fresh,
     /// Counted, not resolved.
     Counted(Ticket),
+    /// Resolved and not counted: a broken variant.
+    Late(Dev, u64),
     /// Resolved, not sent.
     Routed(Ticket, Dev, u64),
     /// Sent.
@@ -171,6 +176,7 @@ impl World {
             began_ms: self.now,
             since: None,
             verdict: false,
+            tickets: Vec::new(),
             error: None,
             arrived: (0, 0),
             bad_spares_before: self.troubles.count(crate::excuse::Trouble::SpareBad),
@@ -237,13 +243,22 @@ impl World {
         let piece = part.piece;
         let Some(session) = &self.session else { return Ok(()) };
         match part.stage {
+            PartStage::Fresh | PartStage::RetryAt(_) if is(Broken::PieceCountedAfterResolve) => {
+                self.route_part(id, piece, None)
+            }
+            PartStage::Late(dev, sector) => {
+                let queue = session.queue(piece.request);
+                let ticket = session.shared.pieces.begin(queue, piece.sector, piece.kind.changes());
+                self.stage(id, PartStage::Routed(ticket, dev, sector));
+                Ok(())
+            }
             PartStage::Fresh | PartStage::RetryAt(_) => {
                 let queue = session.queue(piece.request);
                 let ticket = session.shared.pieces.begin(queue, piece.sector, piece.kind.changes());
                 self.stage(id, PartStage::Counted(ticket));
                 Ok(())
             }
-            PartStage::Counted(ticket) => self.route_part(id, piece, ticket),
+            PartStage::Counted(ticket) => self.route_part(id, piece, Some(ticket)),
             PartStage::Routed(ticket, dev, sector) => {
                 self.stage(id, PartStage::AtDevice(ticket));
                 self.send_part(id, &piece, dev, sector)
@@ -262,7 +277,7 @@ impl World {
     }
 
     /// Resolves a counted piece; what it does not cover goes on as a piece of its own.
-    fn route_part(&mut self, id: PartId, piece: Piece, ticket: Ticket) -> Checked {
+    fn route_part(&mut self, id: PartId, piece: Piece, ticket: Option<Ticket>) -> Checked {
         let Some(session) = &self.session else { return Ok(()) };
         let routed = route(&session.shared, piece.kind, piece.sector, u64::from(piece.sectors));
         let covered = match routed {
@@ -287,19 +302,23 @@ impl World {
         }
         match routed {
             Route::Submit { dev, sector, .. } => {
-                self.stage(id, PartStage::Routed(ticket, dev, sector));
+                let stage = match ticket {
+                    Some(ticket) => PartStage::Routed(ticket, dev, sector),
+                    None => PartStage::Late(dev, sector),
+                };
+                self.stage(id, stage);
                 Ok(())
             }
             Route::Machine { .. } => {
                 self.stage(id, PartStage::ForMachine(None));
-                self.give_back(ticket)
+                ticket.map_or(Ok(()), |ticket| self.give_back(piece.request, ticket))
             }
             Route::Skip { .. } => {
-                self.give_back(ticket)?;
+                ticket.map_or(Ok(()), |ticket| self.give_back(piece.request, ticket))?;
                 self.part_ended(id, Ok(Vec::new()))
             }
             Route::Fail { class, .. } => {
-                self.give_back(ticket)?;
+                ticket.map_or(Ok(()), |ticket| self.give_back(piece.request, ticket))?;
                 self.part_ended(id, Err((class, u8::MAX)))
             }
         }
@@ -330,7 +349,21 @@ impl World {
     }
 
     /// The counter of a piece is given back.
-    fn give_back(&mut self, ticket: Ticket) -> Checked {
+    fn give_back(&mut self, request: u64, ticket: Ticket) -> Checked {
+        if let (true, Some(request)) =
+            (is(Broken::GraceCountsRequests), self.requests.get_mut(&request))
+        {
+            request.tickets.push(ticket);
+            return Ok(());
+        }
+        self.return_ticket(ticket)
+    }
+
+    /// The same, for good.
+    ///
+    /// # Errors
+    /// What the machine does then is wrong.
+    pub fn return_ticket(&mut self, ticket: Ticket) -> Checked {
         let now = self.now;
         let Some(session) = &mut self.session else { return Ok(()) };
         if session.shared.pieces.end(ticket) {
@@ -384,7 +417,7 @@ impl World {
             Ok(contents) => {
                 // The part ends before its counter is given back: as the engine's worker, which
                 // copies what it has read and then lets go.
-                self.give_back(ticket)?;
+                self.give_back(part.piece.request, ticket)?;
                 self.part_ended(id, Ok(contents))
             }
             Err(class) => {
@@ -396,7 +429,7 @@ impl World {
                 let took_ms = u32::try_from(took).unwrap_or(u32::MAX);
                 let failure = IoFailure { dev, sector, class, took_ms };
                 self.stage(id, PartStage::ForMachine(Some(failure)));
-                self.give_back(ticket)
+                self.give_back(part.piece.request, ticket)
             }
         }
     }

@@ -87,6 +87,17 @@ pub struct Outage {
     pub until: Millis,
 }
 
+/// What a failed flush does to what was cached and answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It stays cached.
+    Keeps,
+    /// It is gone.
+    Loses,
+    /// It can still be read and is never written back: later flushes succeed without it.
+    Forgets,
+}
+
 /// Everything that is wrong with a device.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
@@ -98,8 +109,8 @@ pub struct Faults {
     pub outage: Option<Outage>,
     /// Every write fails, reads work: a worn-out SSD.
     pub worn_out: Option<Class>,
-    /// So many flushes to come fail; `true`: what was cached is lost, else it stays cached.
-    pub failing_flushes: Option<(u32, bool)>,
+    /// So many flushes to come fail, and what becomes of what was cached.
+    pub failing_flushes: Option<(u32, Loss)>,
     /// Addresses from the first number on wrap back by the second: a stick that lies of its size.
     pub wrap: Option<(u64, u64)>,
 }

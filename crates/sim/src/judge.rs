@@ -53,6 +53,9 @@ impl World {
         }
         if !self.parts.values().any(|p| p.piece.request == request.id) {
             self.request_ended(request.id);
+            for ticket in request.tickets {
+                self.return_ticket(ticket)?;
+            }
         }
         Ok(())
     }
@@ -166,16 +169,18 @@ impl World {
 
     /// Whether recovery has had all the time it may take for this request.
     fn past_limit(&self, request: &Request) -> bool {
-        request.since.is_some_and(|since| self.now >= since + u64::from(self.config.limit_ms))
+        let limit = u64::from(self.config.limit_ms);
+        !self.config.patient && request.since.is_some_and(|since| self.now >= since + limit)
     }
 
     /// Why the block at `sector` should not be gone.
     fn gone_unjust(&self, sector: u64) -> Option<String> {
         let spare = &self.disks[1];
         let just = (sector..sector + self.config.block_sectors).any(|s| {
-            self.oracle.allowed(s).iter().any(|version| spare.unread.contains(&(s, *version)))
+            let failures = |version: &u32| spare.unread.get(&(s, *version)).copied().unwrap_or(0);
+            self.oracle.allowed(s).iter().any(|version| failures(version) >= 2)
         });
-        (!just).then(|| "it is gone, and the spare had never failed to read it".into())
+        (!just).then(|| "it is gone, and the spare had not failed twice to read it".into())
     }
 
     fn judge_write_error(&mut self, request: &Request, piece: &Piece, class: Class) -> Checked {

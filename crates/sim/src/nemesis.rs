@@ -13,7 +13,7 @@
 
 use dmremap_core::{Class, Dev, Millis};
 
-use crate::fault::{Outage, Region, RegionMode, SectorFault};
+use crate::fault::{Loss, Outage, Region, RegionMode, SectorFault};
 use crate::rng::Rng;
 use crate::world::{Checked, World, row};
 
@@ -102,8 +102,11 @@ pub struct Nemesis {
     next: Millis,
     /// No outage of the device before.
     calm_until: [Millis; 2],
-    /// The spare's metadata may not be whole after what was done to it.
-    shaken: bool,
+    /// A device has vanished: a crash follows.
+    reopen_at: Option<Millis>,
+    /// A copy may go bad at every crash, whichever was bad before (beyond the permitted model, for
+    /// the variants that take two faults to be caught).
+    pub copy_anew: bool,
     /// The bad copy.
     bad_copy: Option<Region>,
 }
@@ -112,7 +115,14 @@ impl Nemesis {
     /// One that does nothing.
     #[must_use]
     pub fn none() -> Nemesis {
-        Nemesis { profile: None, next: 0, calm_until: [0; 2], shaken: false, bad_copy: None }
+        Nemesis {
+            profile: None,
+            next: 0,
+            calm_until: [0; 2],
+            reopen_at: None,
+            copy_anew: false,
+            bad_copy: None,
+        }
     }
 
     /// One that acts by `profile`.
@@ -177,6 +187,11 @@ impl World {
             return Ok(());
         }
         self.counts.harm += 1;
+        if self.nemesis.reopen_at.is_some_and(|at| at <= self.now) {
+            self.nemesis.reopen_at = None;
+            let kill = if self.rng.one_in(2) { Harm::Kill } else { Harm::Cut };
+            return self.do_harm(kill);
+        }
         let weights = [
             (profile.bad_main, Harm::BadMain),
             (profile.bad_spare, Harm::BadSpare),
@@ -210,8 +225,8 @@ impl World {
             Harm::Reset => self.reset(),
             Harm::Flush => {
                 let dev = self.any_dev();
-                let loses = self.rng.one_in(2);
-                self.note(|| format!("harm: the next flush of {dev:?} fails, loses {loses}"));
+                let loses = *self.rng.pick(&[Loss::Keeps, Loss::Loses, Loss::Forgets]);
+                self.note(|| format!("harm: the next flush of {dev:?} fails, {loses:?}"));
                 self.disk(dev).faults.failing_flushes = Some((1, loses));
             }
             Harm::Copy => self.bad_copy(),
@@ -299,6 +314,8 @@ impl World {
     fn vanish(&mut self) {
         let dev = self.any_dev();
         self.note(|| format!("harm: {dev:?} vanishes"));
+        // Nothing is served from it until the next open: let that come soon.
+        self.nemesis.reopen_at = Some(self.now + self.rng.range(1, 60));
         let World { disks, rng, .. } = self;
         disks[row(dev)].lose_cache(rng);
         disks[row(dev)].vanished = true;
@@ -312,11 +329,10 @@ impl World {
             if silent && (self.nemesis.bad_copy.is_some() || !self.metadata_whole()) {
                 return;
             }
-            self.nemesis.shaken = true;
         }
         self.note(|| format!("harm: {dev:?} is reset, silently {silent}"));
         if !silent {
-            self.disk(dev).faults.failing_flushes = Some((1, true));
+            self.disk(dev).faults.failing_flushes = Some((1, Loss::Loses));
         }
         let World { disks, rng, .. } = self;
         disks[row(dev)].lose_cache(rng);
@@ -330,13 +346,29 @@ impl World {
             self.disks[1].faults.regions.retain(|r| *r != region);
             return;
         }
-        if !self.metadata_whole() {
-            return;
+        if self.metadata_whole() {
+            self.spoil_copy();
         }
-        let Some(session) = &self.session else { return };
+    }
+
+    /// At a crash, if so configured: another copy is the bad one.
+    pub fn copy_anew(&mut self) {
+        if self.nemesis.copy_anew {
+            let old = self.nemesis.bad_copy.take();
+            self.disks[1].faults.regions.retain(|r| Some(*r) != old);
+            if !self.rng.one_in(3) {
+                self.spoil_copy();
+            }
+        }
+    }
+
+    fn spoil_copy(&mut self) {
+        let Ok(layout) = self.layout() else { return };
         let copy = dmremap_format::CopyIndex(self.rng.below(5) as u8);
-        let start = session.layout.header_sector(copy);
-        let sectors = (2 + u64::from(session.layout.pages())) * 8;
+        let pages = u64::from(layout.pages());
+        // All of it, its header and generation page, or its table alone.
+        let (skip, count) = *self.rng.pick(&[(0, 2 + pages), (0, 2), (2, pages)]);
+        let (start, sectors) = (layout.header_sector(copy) + skip * 8, count * 8);
         let class = self.any_suspect_class();
         let mode = match self.rng.below(6) {
             0 => RegionMode::Unreadable(class),

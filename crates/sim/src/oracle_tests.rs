@@ -112,7 +112,7 @@ fn other_sectors_blanks_and_garbage_are_never_right() {
 fn a_lost_cache_excuses_answered_writes_only() {
     let mut oracle = Oracle::new(8);
     let moved = oracle.begin(0, 1, false, 1);
-    let lost = Lost { sector: 0, version: moved, origin: Origin::Recovery };
+    let lost = Lost { at: 0, sector: 0, version: moved, origin: Origin::Recovery };
     // Recovery's copy is lost while the client waits: it must be written again.
     oracle.lost(&lost, false, 2);
     oracle.end((0, 1), (moved, 1), true, false, 3);

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use dmremap_core::resolve::Place;
 use dmremap_core::{Class, Dev, Millis};
 
 use crate::client::Client;
@@ -35,6 +36,8 @@ pub struct Config {
     pub max_entries: u32,
     /// `recovery_limit_ms`.
     pub limit_ms: u32,
+    /// The limit is so long that nothing but a hang comes up to it: it excuses no error.
+    pub patient: bool,
     /// Everyday latency of a command at most, in milliseconds.
     pub latency_ms: u64,
 }
@@ -52,6 +55,7 @@ impl Config {
             block_sectors,
             max_entries: *rng.pick(&[100, 126, 300]),
             limit_ms: *rng.pick(&[1_000, 5_000, 30_000]),
+            patient: false,
             latency_ms: *rng.pick(&[0, 2, 8]),
         }
     }
@@ -431,7 +435,14 @@ impl World {
                         .any(|part| part.piece.request == request.id && part.covers(lost.sector))
             });
             self.note(|| format!("  {dev:?} loses {lost:?}"));
-            self.oracle.lost(&lost, dev == Dev::Main || !under_way, tick);
+            // A write tried again where the block lives needs no commit, and so no flush either.
+            let in_place = self.session.as_ref().is_some_and(|session| {
+                let size = self.config.block_sectors;
+                let block = lost.sector / size * size;
+                let place = session.shared.resolve(block, size).place;
+                matches!(place, Place::Spare { sector, .. } if sector + lost.sector - block == lost.at)
+            });
+            self.oracle.lost(&lost, dev == Dev::Main || !under_way || in_place, tick);
         }
     }
 

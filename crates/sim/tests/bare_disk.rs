@@ -11,7 +11,7 @@ use dmremap_sim::client::{Ask, Client};
 use dmremap_sim::command::{Command, CommandId, Origin, Stage};
 use dmremap_sim::content::{ADOPTED, Content, Version, data_contents};
 use dmremap_sim::disk::Disk;
-use dmremap_sim::fault::SectorFault;
+use dmremap_sim::fault::{Loss, SectorFault};
 use dmremap_sim::oracle::{Oracle, Tick};
 use dmremap_sim::rng::Rng;
 
@@ -144,7 +144,10 @@ impl Bare {
     fn harm(&mut self) {
         let sector = self.client.hot[0] * 8 + self.rng.below(16);
         match self.rng.below(6) {
-            0 => self.disk.faults.failing_flushes = Some((1, self.rng.one_in(2))),
+            0 => {
+                self.disk.faults.failing_flushes =
+                    Some((1, *self.rng.pick(&[Loss::Keeps, Loss::Loses, Loss::Forgets])))
+            }
             1 => self.disk.lose_cache(&mut self.rng),
             2 => {
                 let fault = SectorFault::heals_on_write(dmremap_core::Class::Medium);

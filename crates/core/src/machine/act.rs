@@ -7,7 +7,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use dmremap_format::{BlockState, SpareUnit, UnitIndex};
+use dmremap_format::{BlockState, SpareUnit, UNIT_SECTORS, UnitIndex};
 
 use crate::api::{Dev, Done, Millis, Reason};
 use crate::commit::HeaderChange;
@@ -18,15 +18,40 @@ use crate::status::{Conditions, Errors, Metadata, Remaps, Requests, Status};
 use super::job::{Goal, Stage};
 use super::{Machine, Memory, Mode};
 
-/// A `clear` under way: one unit after the other.
+/// A message about many units, one after the other: a `clear`, or an `add` of more than one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clear {
     message: u64,
     force: bool,
     next: UnitIndex,
+    /// What is still to be added.
+    adding: Option<Adding>,
     /// A job of it is under way.
     waiting: bool,
     ended: Option<Done>,
+}
+
+/// A run of main sectors and the spare sectors that are to become theirs.
+#[derive(Clone, Copy, Debug)]
+struct Adding {
+    sector: u64,
+    at: u64,
+    end: u64,
+}
+
+impl Adding {
+    /// Sectors of it in its first unit.
+    fn part(&self) -> u64 {
+        let in_unit = UNIT_SECTORS.saturating_sub(self.sector & (UNIT_SECTORS - 1));
+        self.end.saturating_sub(self.sector).min(in_unit)
+    }
+
+    /// The next unit is its first.
+    fn go_on(&mut self) {
+        let part = self.part();
+        self.sector = self.sector.saturating_add(part);
+        self.at = self.at.saturating_add(part);
+    }
 }
 
 /// The handle of jobs that belong to a `clear`, not to a message of their own.
@@ -50,8 +75,11 @@ impl<M: Memory> Machine<M> {
             }
             _ if command.writes() && self.mode != Mode::Open => Err(Reason::NotWritable),
             Command::Remap { sector, to } => self.begin_remap(id, sector, to, now),
-            Command::Add { main, spare, .. } => self.begin_add(id, main, spare, now),
+            Command::Add { main, spare, sectors } => self.begin_add(id, main, spare, sectors, now),
             Command::Unremap { sector } => self.begin_unremap(id, sector, false, now),
+            Command::Verify { .. } if !matches!(self.mode, Mode::Open | Mode::ReadOnly) => {
+                Err(Reason::NotWritable)
+            }
             Command::Verify { sector } => self.begin_verify(id, sector, now),
             Command::Clear { force } => self.begin_clear(id, force),
             _ => Ok(Some(self.saved())),
@@ -97,6 +125,11 @@ impl<M: Memory> Machine<M> {
         now.saturating_add(u64::from(self.settings.recovery_limit_ms()))
     }
 
+    fn main_suspect(&self) -> Option<Reason> {
+        let [main, _] = &self.health;
+        (main.suspect || main.vanished).then_some(Reason::DeviceSuspect)
+    }
+
     /// A job for a message that needs the whole unit.
     fn claim_unit(
         &mut self,
@@ -133,7 +166,7 @@ impl<M: Memory> Machine<M> {
         now: Millis,
     ) -> Result<Option<Done>, Reason> {
         let unit = self.unit_at(sector)?;
-        if let Some(reason) = self.cannot_move() {
+        if let Some(reason) = self.cannot_move().or(self.main_suspect()) {
             return Err(reason);
         }
         let entry = self.shared.table.get(unit);
@@ -154,6 +187,7 @@ impl<M: Memory> Machine<M> {
             let job = self.job(j);
             job.target = Some(target);
             job.fresh_unit = true;
+            job.named = true;
         }
         self.job(j).own = on_main;
         self.read_begin(j, now);
@@ -161,36 +195,67 @@ impl<M: Memory> Machine<M> {
     }
 
     /// `add` asserts: what lies on the spare sector is the content from now on, nothing is copied.
+    /// One unit is one job; more of them go one after the other, after a look at all.
     fn begin_add(
         &mut self,
         id: u64,
         sector: u64,
         to: SpareAddress,
+        sectors: Option<u32>,
         now: Millis,
     ) -> Result<Option<Done>, Reason> {
-        let unit = self.unit_at(sector)?;
+        let block = u64::from(self.geometry().block_sectors);
+        let sectors = sectors.map_or(block, u64::from);
+        let end = sector.checked_add(sectors).ok_or(Reason::OutOfRange)?;
+        let whole = |n: u64| n.checked_rem(block) == Some(0);
+        if sectors == 0 || end > self.geometry().main_sectors || !whole(sector) || !whole(sectors) {
+            return Err(Reason::OutOfRange);
+        }
+        let at = to.sector(self.geometry().data_start).ok_or(Reason::SpareNotFree)?;
+        let mut adding = Adding { sector, at, end };
+        if adding.part() == sectors {
+            return self.add_unit(id, adding, now).map(|()| None);
+        }
+        if self.clear.is_some() {
+            return Err(Reason::Busy);
+        }
+        let first = adding;
+        while adding.sector < end {
+            self.added(&adding)?;
+            adding.go_on();
+        }
+        let (next, adding) = (UnitIndex(0), Some(first));
+        let (force, waiting, ended) = (false, false, None);
+        self.clear = Some(Clear { message: id, force, next, adding, waiting, ended });
+        Ok(None)
+    }
+
+    /// Where the first unit's part of an `add` goes; whether that unit is not the entry's already.
+    fn added(&self, adding: &Adding) -> Result<(UnitIndex, u8, SpareUnit, bool), Reason> {
         if let Some(reason) = self.cannot_move() {
             return Err(reason);
         }
-        let block = u32::from(self.geometry().block_sectors);
-        let (_, own) = self.geometry().in_one_unit(sector, block).ok_or(Reason::OutOfRange)?;
-        if u32::try_from(sector & 7).unwrap_or(0).checked_rem(block) != Some(0) {
-            return Err(Reason::OutOfRange);
-        }
-        let target = self.named_unit(sector, to)?;
-        let there = self.shared.table.get(unit).and_then(|e| e.spare);
-        if there.is_some_and(|t| t != target) {
+        let sectors = u32::try_from(adding.part()).unwrap_or(0);
+        let one = self.geometry().in_one_unit(adding.sector, sectors);
+        let (unit, own) = one.ok_or(Reason::OutOfRange)?;
+        let target = self.named_unit(adding.sector, SpareAddress::Absolute(adding.at))?;
+        let entry = self.shared.table.get(unit);
+        let fresh = entry.and_then(|e| e.spare) != Some(target);
+        let elsewhere = entry.map_or(0, |e| e.states.mask(BlockState::Spare)) & !own;
+        if fresh && elsewhere != 0 {
             return Err(Reason::AlreadyRemapped);
         }
-        let j = self.claim_unit(id, Goal::Add, unit, true, now)?;
-        if there.is_none() {
-            if self.allocator.is_quarantined(target) || !self.allocator.take(target) {
-                self.job(j).message = None;
-                self.release(j, now);
-                return Err(Reason::SpareNotFree);
-            }
-            self.job(j).fresh_unit = true;
+        // Nothing is added to a quarantined unit, be it the entry's.
+        if self.allocator.is_quarantined(target) || (fresh && !self.allocator.is_free(target)) {
+            return Err(Reason::SpareNotFree);
         }
+        Ok((unit, own, target, fresh))
+    }
+
+    fn add_unit(&mut self, id: u64, adding: Adding, now: Millis) -> Result<(), Reason> {
+        let (unit, own, target, fresh) = self.added(&adding)?;
+        let j = self.claim_unit(id, Goal::Add, unit, true, now)?;
+        self.job(j).fresh_unit = fresh && self.allocator.take(target);
         let job = self.job(j);
         job.target = Some(target);
         job.dest = Dev::Spare(0);
@@ -199,7 +264,7 @@ impl<M: Memory> Machine<M> {
         job.moving = own;
         job.stage = Stage::Read;
         self.await_grace(j, now);
-        Ok(None)
+        Ok(())
     }
 
     /// The grace is over: the assertion joins a commit.
@@ -223,7 +288,7 @@ impl<M: Memory> Machine<M> {
         if entry.states.mask(BlockState::Gone) != 0 && !force {
             return Err(Reason::Gone);
         }
-        if let Some(reason) = self.cannot_move() {
+        if let Some(reason) = self.cannot_move().or(self.main_suspect()) {
             return Err(reason);
         }
         let own = entry.states.mask(BlockState::Spare);
@@ -259,7 +324,8 @@ impl<M: Memory> Machine<M> {
             from = UnitIndex(entry.unit.0.saturating_add(1));
         }
         let next = UnitIndex(0);
-        self.clear = Some(Clear { message: id, force, next, waiting: false, ended: None });
+        let (adding, waiting, ended) = (None, false, None);
+        self.clear = Some(Clear { message: id, force, next, adding, waiting, ended });
         Ok(None)
     }
 
@@ -267,14 +333,25 @@ impl<M: Memory> Machine<M> {
     pub(super) fn clear_step_ended(&mut self, done: Done) {
         let Some(clear) = self.clear.as_mut() else { return };
         clear.waiting = false;
-        if let Done::Failed(reason) = done {
-            clear.ended = Some(Done::Failed(reason));
+        let last = clear.adding.is_some_and(|adding| adding.sector >= adding.end);
+        if last || matches!(done, Done::Failed(_)) {
+            clear.ended = Some(done);
         }
     }
 
     /// Takes a `clear` on to its next unit; it ends at the first that cannot go home.
     pub(super) fn pump_clear(&mut self, now: Millis) {
         while let Some(mut clear) = self.clear.filter(|c| !c.waiting && c.ended.is_none()) {
+            if let Some(mut adding) = clear.adding {
+                let part = Adding { end: adding.sector.saturating_add(adding.part()), ..adding };
+                adding.go_on();
+                (clear.adding, clear.waiting) = (Some(adding), true);
+                self.clear = Some(clear);
+                if let Err(reason) = self.add_unit(CLEAR_STEP, part, now) {
+                    self.clear_step_ended(Done::Failed(reason));
+                }
+                continue;
+            }
             match self.shared.table.next(clear.next) {
                 None => {
                     clear.ended = Some(self.saved());

@@ -70,6 +70,9 @@ impl<M: Memory> Machine<M> {
     /// The job's data is durable: its entry joins the next commit.
     pub(super) fn join(&mut self, j: usize, now: Millis) {
         self.job(j).stage = Stage::Commit;
+        if self.is_held(j) {
+            return self.hold(j, now);
+        }
         if !self.table_ready() {
             self.job(j).wait = Wait::Room;
             return;
@@ -100,7 +103,7 @@ impl<M: Memory> Machine<M> {
             }
             // Room comes back when the commit under way, or the reversal of the page, has ended.
             Err(Refusal::NoRoom | Refusal::InDoubt) => self.job(j).wait = Wait::Room,
-            Err(Refusal::Degraded) => self.commit_failed(j, Reason::MetadataDegraded, now),
+            Err(Refusal::Degraded) => self.last_try(j, Reason::MetadataDegraded, now),
             Err(_) => self.commit_failed(j, Reason::CommitFailed, now),
         }
     }
@@ -146,7 +149,7 @@ impl<M: Memory> Machine<M> {
         }
     }
 
-    fn save_quarantined(&mut self) {
+    pub(super) fn save_quarantined(&mut self) {
         for index in 0..UNSAVED {
             let Some(Some(Unsaved { unit, slot: None })) = self.unsaved.get(index).copied() else {
                 continue;

@@ -11,20 +11,31 @@ use crate::broken::{Broken, is};
 use crate::resolve::{Mark, Place, Run};
 
 use super::job::{Goal, Stage, Trial, Wait, run_mask};
-use super::probe::{HEAL_INTERVAL_MS, row};
+use super::probe::HEAL_INTERVAL_MS;
 use super::{Input, Machine, Memory, Mode, pump};
 
 impl<M: Memory> Machine<M> {
     /// A piece that was submitted has failed. Its counter was given back before.
     pub fn failed(&mut self, piece: &Piece, failure: &Failure, now: Millis) -> Disposition {
         self.now = now;
-        // Presented again after a wait it is not another error.
-        if piece.since.is_none_or(|since| since == now) {
+        let disposition = self.judge(now, |machine| machine.judge_failed(piece, failure, now));
+        // What waits comes again with this failure, what is cut brings failures of its own.
+        if !matches!(disposition, Disposition::Wait | Disposition::Split) {
             self.count(piece.kind, failure.class);
         }
-        let disposition = self.judge_failed(piece, failure, now);
-        self.pump(now);
         disposition
+    }
+
+    /// A piece that is told to wait must not miss what was let go in the same call.
+    fn judge(&mut self, now: Millis, by: impl Fn(&mut Self) -> Disposition) -> Disposition {
+        loop {
+            let disposition = by(self);
+            let wakes = self.wakes;
+            self.pump(now);
+            if disposition != Disposition::Wait || self.wakes == wakes {
+                return disposition;
+            }
+        }
     }
 
     fn count(&mut self, kind: Kind, class: Class) {
@@ -44,13 +55,13 @@ impl<M: Memory> Machine<M> {
     fn judge_failed(&mut self, piece: &Piece, failure: &Failure, now: Millis) -> Disposition {
         let class = failure.class;
         if class == Class::Offline {
-            self.vanished(failure.dev);
+            self.went_away(failure.dev);
         }
         let read = piece.kind == Kind::Read;
         let passes = !class.is_suspect()
             || piece.kind == Kind::Discard
             || (read && (piece.hasty || self.settings.read_retries() == 0))
-            || !matches!(self.mode, Mode::Open | Mode::ReadOnly)
+            || !(self.mode == Mode::Open || (read && self.mode == Mode::ReadOnly))
             || self.health(failure.dev).vanished;
         if passes {
             return Disposition::Fail(class);
@@ -65,7 +76,7 @@ impl<M: Memory> Machine<M> {
         let run = self.shared.resolve(piece.sector, u64::from(piece.sectors));
         if !is(Broken::EvidenceNotResolvedAnew) {
             if run.mark == Mark::Busy {
-                return Disposition::Wait;
+                return self.wait_until(deadline);
             }
             if !self.same_place(&run, piece, failure) {
                 return Disposition::Again;
@@ -77,26 +88,24 @@ impl<M: Memory> Machine<M> {
             }
             return Disposition::RetryAt(now.saturating_add(HEAL_INTERVAL_MS).min(deadline));
         }
+        if read && u64::from(failure.took_ms).saturating_mul(2) >= limit {
+            return Disposition::Fail(class);
+        }
         let geometry = self.geometry();
         let Some((unit, blocks)) = geometry.in_one_unit(piece.sector, piece.sectors) else {
             return Disposition::Split;
         };
         if read {
-            if u64::from(failure.took_ms).saturating_mul(2) >= limit {
-                return Disposition::Fail(class);
-            }
             return self.begin_read(piece, unit, blocks, class, deadline, now);
         }
         if !self.settings.auto_remap() {
             return Disposition::Fail(class);
         }
         let Some(j) = self.claim(Goal::Write, unit, blocks, true) else {
-            return Disposition::Wait;
+            return self.wait_until(deadline);
         };
         self.adopt(j, piece, class, deadline, now);
-        // From half of the limit on, one verdict in this request is enough for all of it.
-        let half = since.saturating_add(limit.checked_div(2).unwrap_or(0));
-        let at_once = piece.verdict && now >= half && !self.lives_on_spare(j);
+        let at_once = self.counts_as_failed(j, now);
         self.write_begin(j, failure.dev, at_once, now);
         Disposition::Taken
     }
@@ -111,7 +120,7 @@ impl<M: Memory> Machine<M> {
         now: Millis,
     ) -> Disposition {
         let Some(j) = self.claim(Goal::Read, unit, blocks, false) else {
-            return Disposition::Wait;
+            return self.wait_until(deadline);
         };
         self.adopt(j, piece, class, deadline, now);
         self.job(j).medium = class == Class::Medium;
@@ -127,16 +136,10 @@ impl<M: Memory> Machine<M> {
         job.deadline = deadline;
     }
 
-    /// Whether the whole piece still lives where it failed, unmarked or pending.
+    /// Whether the whole piece still lives where it failed, unmarked: what is pending by now has
+    /// a way of its own.
     fn same_place(&self, run: &Run, piece: &Piece, failure: &Failure) -> bool {
-        if run.sectors < u64::from(piece.sectors) {
-            return false;
-        }
-        if matches!(run.mark, Mark::Doubt | Mark::Busy) {
-            return false;
-        }
-        if run.mark == Mark::Pending && piece.kind.changes() && failure.dev == Dev::Main {
-            // It goes straight to the spare by now.
+        if run.sectors < u64::from(piece.sectors) || run.mark != Mark::None {
             return false;
         }
         match run.place {
@@ -151,9 +154,7 @@ impl<M: Memory> Machine<M> {
     /// Routing met an obstacle: a busy, pending or gone block. The piece lies in one unit.
     pub fn park(&mut self, piece: &Piece, now: Millis) -> Disposition {
         self.now = now;
-        let disposition = self.judge_parked(piece, now);
-        self.pump(now);
-        disposition
+        self.judge(now, |machine| machine.judge_parked(piece, now))
     }
 
     fn judge_parked(&mut self, piece: &Piece, now: Millis) -> Disposition {
@@ -169,14 +170,18 @@ impl<M: Memory> Machine<M> {
         let Some((unit, blocks)) = self.geometry().in_one_unit(piece.sector, piece.sectors) else {
             return Disposition::Split;
         };
+        let on_spare = matches!(run.place, Place::Spare { .. });
+        if self.shared.is_down(if on_spare { Dev::Spare(0) } else { Dev::Main }) {
+            return Disposition::Fail(Class::Offline);
+        }
         match (run.mark, run.place, piece.kind) {
-            (Mark::Busy, ..) => Disposition::Wait,
+            (Mark::Busy, ..) => self.wait_until(deadline),
             (Mark::Doubt, ..) => Disposition::Fail(Class::Io),
             (_, Place::Gone, Kind::Read) => Disposition::Fail(Class::Medium),
             (_, _, Kind::Discard) => Disposition::Again,
             (_, Place::Gone, _) => self.begin_gone(piece, unit, blocks, deadline, now),
             (Mark::Pending, _, Kind::Read) => {
-                self.begin_read(piece, unit, blocks, Class::Io, deadline, now)
+                self.begin_read(piece, unit, blocks, Class::Medium, deadline, now)
             }
             (Mark::Pending, place, _) => {
                 self.begin_pending(piece, place, unit, blocks, deadline, now)
@@ -185,8 +190,8 @@ impl<M: Memory> Machine<M> {
         }
     }
 
-    /// A write to blocks that are pending: straight to the spare from main; on the spare it is
-    /// tried in place first.
+    /// A write to blocks that are pending: straight to the spare from main; on the spare, and
+    /// while nothing may be moved, it is tried in place first.
     fn begin_pending(
         &mut self,
         piece: &Piece,
@@ -200,10 +205,11 @@ impl<M: Memory> Machine<M> {
             return Disposition::Fail(Class::Io);
         }
         let Some(j) = self.claim(Goal::Write, unit, blocks, true) else {
-            return Disposition::Wait;
+            return self.wait_until(deadline);
         };
         self.adopt(j, piece, Class::Medium, deadline, now);
-        if place == Place::Main && self.settings.auto_remap() {
+        let suspect = self.health.iter().any(|h| h.suspect);
+        if place == Place::Main && self.settings.auto_remap() && !suspect {
             self.write_begin(j, Dev::Main, true, now);
             return Disposition::Taken;
         }
@@ -229,7 +235,7 @@ impl<M: Memory> Machine<M> {
             return Disposition::Fail(Class::Io);
         }
         let Some(j) = self.claim(Goal::WriteGone, unit, blocks, true) else {
-            return Disposition::Wait;
+            return self.wait_until(deadline);
         };
         self.adopt(j, piece, Class::Io, deadline, now);
         let job = self.job(j);
@@ -238,9 +244,9 @@ impl<M: Memory> Machine<M> {
         job.moving = blocks;
         if job.entry.is_some_and(|e| e.spare.is_some()) {
             self.place(j, now);
-        } else if self.commit.degraded() {
+        } else if let Some(reason) = self.cannot_move() {
             // Its new state could not be committed.
-            self.write_failed(j, Class::Io, now);
+            self.not_movable(j, reason, now);
         } else {
             self.job(j).dest = Dev::Main;
             self.put_pass(j, now);
@@ -253,9 +259,19 @@ impl<M: Memory> Machine<M> {
         self.now = now;
         if let Answer::Failed(Class::Offline) = answer {
             if let Some(dev) = self.device_of(id) {
-                self.vanished(dev);
+                self.went_away(dev);
             }
         }
+        self.take_answer(id, answer, page, now);
+    }
+
+    pub(super) fn take_answer(
+        &mut self,
+        id: OpId,
+        answer: Answer,
+        page: Option<&PageBytes>,
+        now: Millis,
+    ) {
         let (source, index, count) = pump::parts_of(id);
         match source {
             pump::SOURCE_JOB => self.job_answered(index, id, answer, now),
@@ -278,15 +294,16 @@ impl<M: Memory> Machine<M> {
         }
         if self.job(j).late {
             let job = *self.job(j);
-            let blocks = match job.stage {
-                Stage::Try => job.own,
-                Stage::LastTry => run_mask(job.cursor, 1),
+            // Late or not, what was written in place is good: a mark would hide what can be read.
+            let failed = if answer == Answer::Good { 0 } else { u8::MAX };
+            let good = match job.stage {
+                Stage::Try => job.own & !failed,
+                Stage::LastTry => {
+                    job.own & !(job.todo | job.unsure | (failed & run_mask(job.cursor, 1)))
+                }
                 _ => 0,
             };
-            if answer == Answer::Good {
-                // Late or not, it was written in place: a mark would hide what can be read.
-                self.shared.pending.drop_marks(job.unit, blocks);
-            }
+            self.shared.pending.drop_marks(job.unit, good);
             return self.release(j, now);
         }
         self.step(j, Input::Answer(answer), now);
@@ -326,6 +343,10 @@ impl<M: Memory> Machine<M> {
             }
             self.check_limit(j, now);
         }
+        if self.waiting_until.is_some_and(|at| now >= at) {
+            self.waiting_until = None;
+            self.woke(now);
+        }
         self.poll_graces(now);
         self.commit.tick(now);
         self.pump(now);
@@ -355,31 +376,40 @@ impl<M: Memory> Machine<M> {
         if self.job(j).late {
             return;
         }
-        self.job(j).late = true;
-        let class = self.job(j).class;
+        let job = self.job(j);
+        job.late = true;
+        let (class, unread, missing) = (job.class, job.unread, job.own & !job.have);
+        let reading = job.stage == Stage::Read;
         self.reply(j, crate::api::Done::Failed(crate::api::Reason::TimedOut));
-        self.complete(j, Outcome::Failed(class));
+        if reading {
+            self.mark_pending(j, unread);
+            self.complete(j, Outcome::Unreadable(missing));
+        } else {
+            self.complete(j, Outcome::Failed(class));
+        }
         if let Some(op) = self.job(j).op {
             self.tell(Event::StillAtDevice(op.dev));
         }
     }
 
     /// A device went away while in use: its cache is lost, so nothing on it is served again until
-    /// the volume is opened anew.
+    /// the volume is opened anew. Nothing more is sent to it.
     pub fn vanished(&mut self, dev: Dev) {
+        self.went_away(dev);
+        self.pump(self.now);
+    }
+
+    /// The same within a call that ends with a pump.
+    fn went_away(&mut self, dev: Dev) {
         if self.health(dev).vanished {
             return;
         }
         self.health(dev).vanished = true;
         self.shared.set_down(dev);
         self.tell(Event::Vanished(dev));
-        let now = self.now;
-        for j in 0..self.jobs.len() {
-            if let Wait::Probe(of, _) = self.job(j).wait {
-                if row(of) == row(dev) && self.job(j).goal != Goal::Free {
-                    self.step(j, Input::Probed(false), now);
-                }
-            }
+        let running = self.health(dev).number;
+        for number in [None, Some(running)] {
+            self.probed(dev, number, false, self.now);
         }
     }
 }

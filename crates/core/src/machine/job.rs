@@ -125,6 +125,8 @@ pub struct Job {
     pub(super) medium: bool,
     /// `clear force`: what cannot go home becomes gone.
     pub(super) force: bool,
+    /// Somebody named the spare unit: no other will do.
+    pub(super) named: bool,
     /// It is its unit's one mover.
     pub(super) mover: bool,
     /// Past its limit with an operation still at a device: the answer only ends it.
@@ -196,6 +198,7 @@ impl Job {
         sure: false,
         medium: false,
         force: false,
+        named: false,
         mover: false,
         late: false,
         tries: 0,

@@ -190,6 +190,7 @@ impl<M: Memory> Machine<M> {
             return;
         }
         self.mode = Mode::Sealing;
+        self.save_quarantined();
         let change = self.header_change(HeaderChange::Close);
         self.commit.close(change, now);
         self.woke(now);

@@ -56,7 +56,9 @@ use core::sync::atomic::AtomicU64;
 use dmremap_format::{CopyIndex, Layout, PageBytes, UnitIndex};
 
 use crate::allocator::Allocator;
-use crate::api::{Answer, Dev, Done, Event, Millis, Op, OpId, OpKind, Outcome, Reason};
+use crate::api::{
+    Answer, Dev, Disposition, Done, Event, Millis, Op, OpId, OpKind, Outcome, Reason,
+};
 use crate::commit::{Commit, IoId, Store};
 use crate::pieces::Grace;
 use crate::resolve::{Geometry, Shared};
@@ -117,7 +119,7 @@ enum Mode {
 /// Numbers for status and statistics since the open.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Failed reads and writes that reached the machine.
+    /// Failed reads and writes of the client's that reached the machine, each unit by itself.
     pub read_errors: u64,
     /// See `read_errors`.
     pub write_errors: u64,
@@ -165,11 +167,15 @@ pub struct Machine<M: Memory> {
     events: [Option<Event>; EVENTS],
     ops: u32,
     wakes: u64,
+    /// The first limit among the pieces that wait in the driver.
+    waiting_until: Option<Millis>,
     now: Millis,
     /// Seconds since 2020-01-01, as the driver says.
     wall_s: u32,
     counts: Counts,
     clear: Option<act::Clear>,
+    /// The last word on it was that the metadata is degraded.
+    degraded: bool,
     /// The flush rounds of main and spare that a close waits for.
     closing_rounds: Option<(u64, u64)>,
     closing_deadline: Millis,
@@ -235,10 +241,12 @@ impl<M: Memory> Machine<M> {
             events: [None; EVENTS],
             ops: 0,
             wakes: 0,
+            waiting_until: None,
             now: 0,
             wall_s: 0,
             counts: Counts::default(),
             clear: None,
+            degraded: false,
             closing_rounds: None,
             closing_deadline: 0,
         }
@@ -274,6 +282,12 @@ impl<M: Memory> Machine<M> {
 
     fn woke(&mut self, _now: Millis) {
         self.wakes = self.wakes.wrapping_add(1);
+    }
+
+    /// The piece waits in the driver, and is presented again at its limit whatever happens.
+    fn wait_until(&mut self, deadline: Millis) -> Disposition {
+        self.waiting_until = Some(self.waiting_until.map_or(deadline, |at| at.min(deadline)));
+        Disposition::Wait
     }
 
     fn tell(&mut self, event: Event) {
@@ -333,6 +347,9 @@ impl<M: Memory> Machine<M> {
     /// Lets go of everything; what the job still has to say is said all the same.
     fn release(&mut self, j: usize, now: Millis) {
         let job = *self.job(j);
+        if job.goal == Goal::Free {
+            return;
+        }
         if let Some(unit) = job.target.filter(|_| job.fresh_unit) {
             if !self.allocator.is_quarantined(unit) {
                 self.allocator.free(unit);

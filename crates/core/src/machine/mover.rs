@@ -44,6 +44,9 @@ impl<M: Memory> Machine<M> {
         if let Some(reason) = self.cannot_move() {
             return self.not_movable(j, reason, now);
         }
+        if self.is_held(j) {
+            return self.hold(j, now);
+        }
         self.job(j).dest = Dev::Spare(0);
         let job = self.job(j);
         let in_place = job.entry.and_then(|e| e.spare.map(|unit| (unit, e.slot)));
@@ -81,8 +84,17 @@ impl<M: Memory> Machine<M> {
         }
     }
 
+    /// Whether a device that the job moves blocks off or onto is suspect.
+    pub(super) fn is_held(&mut self, j: usize) -> bool {
+        let [main, spare] = &self.health;
+        let (main, spare) = (main.suspect, spare.suspect);
+        let job = self.job(j);
+        let on_main = job.entry.map_or(u8::MAX, |e| e.states.mask(BlockState::Main));
+        spare || (main && (job.dest == Dev::Main || job.moving & on_main != 0))
+    }
+
     /// A suspect spare heals or does not, so a write is held; else it gets its last try in place.
-    fn not_movable(&mut self, j: usize, reason: Reason, now: Millis) {
+    pub(super) fn not_movable(&mut self, j: usize, reason: Reason, now: Millis) {
         if reason == Reason::DeviceSuspect && !self.health[1].vanished {
             return self.hold(j, now);
         }
@@ -126,6 +138,7 @@ impl<M: Memory> Machine<M> {
         if !fresh {
             return self.move_off(j, unit, now);
         }
+        self.allocator.free(unit);
         if exhausted(self.job(j).tries) {
             return self.last_try(j, Reason::Full, now);
         }
@@ -293,19 +306,21 @@ impl<M: Memory> Machine<M> {
         let job = self.job(j);
         let class = job.class;
         match (job.dest, job.target, job.goal) {
-            (Dev::Spare(_), Some(unit), Goal::Remap) if job.fresh_unit => {
-                self.allocator.quarantine(unit);
-                let spare_sector = self.geometry().spare_sector(unit, 0);
-                self.tell(Event::Quarantined { spare_sector });
+            (Dev::Spare(_), Some(unit), _) if job.fresh_unit && job.named => {
+                self.quarantine(unit);
+                self.allocator.free(unit);
                 let job = self.job(j);
                 job.target = None;
                 job.fresh_unit = false;
                 self.fail_message(j, Reason::WriteFailed(class), now);
             }
+            (_, _, Goal::WriteGone) if !self.settings.auto_remap() => {
+                self.write_failed(j, class, now);
+            }
             (Dev::Spare(_), Some(unit), _) => self.bad_spare_unit(j, unit, now),
             // A gone block whose place on main is bad as well: it moves like any other write.
             (Dev::Main, _, Goal::WriteGone) => {
-                self.job(j).say.verdict = true;
+                self.verdict(j);
                 self.place(j, now);
             }
             _ => self.write_failed(j, class, now),

@@ -79,7 +79,8 @@ impl Health {
     /// Begins a probe if one is due and none runs; its number. Its reads are handed out by
     /// [`Health::next_read`].
     pub(super) fn start(&mut self, now: Millis, timeout_ms: Millis) -> Option<u32> {
-        let due = self.wanted || (self.suspect && !self.vanished && now >= self.next);
+        // Three good probes a second apart heal, so nobody hurries them.
+        let due = if self.suspect { now >= self.next } else { self.wanted };
         // A straggler of a probe that was good without it would fill a place of the new one: it
         // has its time first, and counts as bad only after that.
         if self.running || !due || self.vanished || self.straggles(now) {
@@ -172,7 +173,8 @@ impl Health {
         if self.running || (self.wanted && self.out.iter().any(|out| *out)) {
             Some(self.deadline)
         } else if self.suspect && !self.vanished {
-            Some(self.next)
+            let straggler = self.out.iter().any(|out| *out);
+            Some(if straggler { self.next.max(self.deadline) } else { self.next })
         } else {
             None
         }

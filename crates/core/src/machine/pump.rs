@@ -40,6 +40,20 @@ impl<M: Memory> Machine<M> {
     /// The next thing to do. Drained after every call of another method, each action carried out
     /// in order.
     pub fn next_action(&mut self) -> Option<Action> {
+        while let Some(action) = self.next_of_all() {
+            match action {
+                // What is gone is sent nothing more; what it would say is known.
+                Action::Io(op) if self.shared.is_down(op.dev) => {
+                    let answer = Answer::Failed(Class::Offline);
+                    self.take_answer(op.id, answer, None, self.now);
+                }
+                action => return Some(action),
+            }
+        }
+        None
+    }
+
+    fn next_of_all(&mut self) -> Option<Action> {
         loop {
             if let Some(place) = self.events.iter_mut().find(|e| e.is_some()) {
                 return place.take().map(Action::Event);
@@ -270,10 +284,16 @@ impl<M: Memory> Machine<M> {
         if self.commit.taken_over() && self.mode == Mode::Open {
             self.mode = Mode::Failed;
             self.tell(Event::TakenOver);
+            // Whatever is still to be sent fails from now on, and its job with it.
             for dev in DEVS {
                 self.shared.set_down(dev);
             }
         }
+        let degraded = self.mode == Mode::Open && self.commit.degraded();
+        if degraded && !self.degraded {
+            self.tell(Event::MetadataDegraded);
+        }
+        self.degraded = degraded;
         self.pump_waiting(now);
         self.pump_clear(now);
         self.pump_close(now);
@@ -292,14 +312,14 @@ impl<M: Memory> Machine<M> {
             }
             // A suspect device that answered one probe well is still suspect.
             let good = ended == Ended::Good && !self.health(dev).suspect;
-            for j in 0..self.jobs.len() {
-                if self.job(j).goal != Goal::Free
-                    && self.job(j).wait == Wait::Probe(dev, Some(number))
-                {
-                    self.job(j).wait = Wait::Nothing;
-                    self.step(j, Input::Probed(good), now);
-                }
-            }
+            self.probed(dev, Some(number), good, now);
+        }
+        if self.health(dev).suspect || self.shared.is_down(dev) {
+            // Who waits for the next probe knows enough.
+            self.probed(dev, None, false, now);
+        }
+        if self.shared.is_down(dev) {
+            return;
         }
         let timeout = u64::from(self.settings.probe_timeout_ms());
         if let Some(number) = self.health(dev).start(now, timeout) {
@@ -308,6 +328,17 @@ impl<M: Memory> Machine<M> {
                 if job.wait == Wait::Probe(dev, None) {
                     job.wait = Wait::Probe(dev, Some(number));
                 }
+            }
+        }
+    }
+
+    /// Steps the jobs that wait for this probe.
+    pub(super) fn probed(&mut self, dev: Dev, number: Option<u32>, good: bool, now: Millis) {
+        for j in 0..self.jobs.len() {
+            let job = self.job(j);
+            if job.goal != Goal::Free && job.wait == Wait::Probe(dev, number) {
+                job.wait = Wait::Nothing;
+                self.step(j, Input::Probed(good), now);
             }
         }
     }
@@ -388,6 +419,9 @@ impl<M: Memory> Machine<M> {
             if !job.late && job.deadline != Millis::MAX && job.wait != Wait::Outcome {
                 at(job.deadline);
             }
+        }
+        if let Some(time) = self.waiting_until {
+            at(time);
         }
         for health in &self.health {
             if let Some(time) = health.deadline() {

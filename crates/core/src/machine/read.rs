@@ -8,6 +8,8 @@
 //! failed again*. Success after either, or after a MEDIUM answer to the request itself, makes it
 //! *weak*: the content in hand is worth saving. A bad probe ends the recovery with nothing marked.
 
+use dmremap_format::BlockState;
+
 use crate::api::{Answer, Class, Dev, Done, Event, Millis, OpKind, Outcome, Reason};
 
 use super::job::{Goal, Stage, Trial, WHOLE, Wait, first_run, run_mask};
@@ -102,7 +104,8 @@ impl<M: Memory> Machine<M> {
 
     fn read_failed(&mut self, j: usize, class: Class, now: Millis) {
         self.job(j).class = class;
-        if !class.is_suspect() {
+        let dev = self.job(j).op.map_or(Dev::Main, |op| op.dev);
+        if !class.is_suspect() || self.health(dev).suspect {
             return self.read_pass_up(j, class, now);
         }
         if self.job(j).cursor == WHOLE {
@@ -110,22 +113,22 @@ impl<M: Memory> Machine<M> {
             return self.read_next(j, now);
         }
         let retries = self.settings.read_retries();
-        let dev = self.job(j).op.map_or(Dev::Main, |op| op.dev);
         let job = self.job(j);
         job.attempt = job.attempt.saturating_add(1);
-        if class == Class::Medium || job.trial == Trial::Again {
-            job.sure = true;
-        }
-        let bit = run_mask(job.cursor, 1);
-        if job.attempt >= retries {
-            if job.sure {
+        let proved = job.trial == Trial::Again;
+        job.sure |= class == Class::Medium || proved;
+        let (sure, bit) = (job.sure, run_mask(job.cursor, 1));
+        // What is to become gone takes the whole order, whatever the number of retries.
+        let proof_wanted = job.force && !proved;
+        if job.attempt >= retries && !proof_wanted {
+            if sure {
                 job.unread |= bit;
             } else {
                 job.unsure |= bit;
             }
             return self.read_next(j, now);
         }
-        if self.job(j).sure {
+        if sure && !proof_wanted {
             return self.read_again(j, now);
         }
         self.await_probe(j, dev, now);
@@ -180,16 +183,23 @@ impl<M: Memory> Machine<M> {
                 }
                 self.put_pass(j, now);
             }
-            Goal::Free | Goal::Write | Goal::WriteGone | Goal::Add => self.release(j, now),
+            // The limit has come before the grace.
+            Goal::Add => self.fail_message(j, Reason::TimedOut, now),
+            Goal::Free | Goal::Write | Goal::WriteGone => self.release(j, now),
         }
     }
 
-    /// Publishes pending marks for blocks that are busy by this job.
-    fn mark_pending(&mut self, j: usize, blocks: u8) {
+    /// Publishes pending marks for blocks that are busy by this job, but not for what lies on a
+    /// device that has become suspect since.
+    pub(super) fn mark_pending(&mut self, j: usize, blocks: u8) {
+        let (unit, entry) = (self.job(j).unit, self.job(j).entry);
+        let on_spare = entry.map_or(0, |e| e.states.mask(BlockState::Spare));
+        let [main, spare] = &self.health;
+        let doubted = if main.suspect { !on_spare } else { 0 };
+        let blocks = blocks & !doubted & if spare.suspect { !on_spare } else { u8::MAX };
         if blocks == 0 {
             return;
         }
-        let unit = self.job(j).unit;
         self.shared.region.mark(unit);
         self.shared.pending.add(unit, blocks);
         let main_sector = self.geometry().unit_sector(unit);
@@ -203,14 +213,14 @@ impl<M: Memory> Machine<M> {
         let wanted = weak != 0
             && self.settings.auto_remap()
             && !self.past_limit(j, now)
+            && self.cannot_move().is_none()
             && self.mover_of(unit).is_none();
-        if !wanted {
-            return self.release(j, now);
-        }
         let entry = self.shared.table.get(unit);
         let spare = entry.and_then(|e| e.spare);
-        let lives_on_spare =
-            entry.is_some_and(|e| e.states.mask(dmremap_format::BlockState::Spare) & weak != 0);
+        let lives_on_spare = entry.is_some_and(|e| e.states.mask(BlockState::Spare) & weak != 0);
+        if !wanted || (!lives_on_spare && self.health(Dev::Main).suspect) {
+            return self.release(j, now);
+        }
         let job = self.job(j);
         job.mover = true;
         job.entry = entry;
@@ -229,6 +239,9 @@ impl<M: Memory> Machine<M> {
         if is(Broken::NoProbe) {
             self.job(j).wait = Wait::Nothing;
             return self.step(j, Input::Probed(true), now);
+        }
+        if self.shared.is_down(dev) {
+            return self.step(j, Input::Probed(false), now);
         }
         let health = self.health(dev);
         if is(Broken::ProbeBeforeFailure) && health.last_good {

@@ -93,6 +93,7 @@ impl<M: Memory> Machine<M> {
                 self.release(j, now);
             }
             Tried::Waiting => {}
+            Tried::Repeat if self.counts_as_failed(j, now) => self.write_verdict(j, now),
             Tried::Repeat => self.try_issue(j, now),
             Tried::Verdict => self.write_verdict(j, now),
             Tried::Suspect => self.hold(j, now),
@@ -131,13 +132,36 @@ impl<M: Memory> Machine<M> {
     /// The unit has had its verdict: the blocks of this request move, and the rest of the request
     /// need not wait for verdicts of its own any more.
     pub(super) fn write_verdict(&mut self, j: usize, now: Millis) {
-        self.job(j).say.verdict = true;
+        if !self.settings.auto_remap() {
+            let class = self.job(j).class;
+            return self.write_failed(j, class, now);
+        }
+        self.verdict(j);
         self.job(j).have = self.job(j).own;
         self.job(j).moving = self.job(j).own;
         match self.job(j).entry.and_then(|e| e.spare) {
             Some(unit) if self.lives_on_spare(j) => self.bad_spare_unit(j, unit, now),
             _ => self.place(j, now),
         }
+    }
+
+    /// A unit of the job's request has had its verdict.
+    pub(super) fn verdict(&mut self, j: usize) {
+        self.job(j).say.verdict = true;
+        let request = self.job(j).piece.map(|p| p.request);
+        for job in self.jobs.iter_mut() {
+            if let Some(piece) = job.piece.as_mut().filter(|p| Some(p.request) == request) {
+                piece.verdict = true;
+            }
+        }
+    }
+
+    /// From half of the limit on, one verdict in a request is enough for what has not been tried.
+    pub(super) fn counts_as_failed(&mut self, j: usize, now: Millis) -> bool {
+        let limit = u64::from(self.settings.recovery_limit_ms());
+        let Some(piece) = self.job(j).piece else { return false };
+        let half = piece.since.unwrap_or(now).saturating_add(limit.checked_div(2).unwrap_or(0));
+        piece.verdict && now >= half && !self.lives_on_spare(j)
     }
 
     /// Whether the request's blocks have content on the unit's spare unit.

@@ -99,8 +99,8 @@ impl Faulty {
         Ok(faulty)
     }
 
-    /// `inner`, failing as the file at `map` says; runs that say nothing fail by `mode`, and a block
-    /// of a badblocks list has `block_bytes` bytes.
+    /// `inner`, failing as the file at `map` says; runs that say nothing fail by `mode`, and a
+    /// block of a badblocks list has `block_bytes` bytes.
     ///
     /// # Errors
     /// [`DeviceError::Wrapper`] if the map cannot be read or understood.

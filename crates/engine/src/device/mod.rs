@@ -40,7 +40,7 @@ pub struct Geometry {
     pub sectors: u64,
     /// Logical block in bytes, what requests are addressed by: 512 to 65,536, a power of two.
     pub logical_block: u32,
-    /// Physical block in bytes, what the medium can tear: a power of two, not below the logical one.
+    /// Physical block in bytes, what the medium can tear: a power of two, at least the logical one.
     pub physical_block: u32,
     /// [`Device::discard`] does something.
     pub can_discard: bool,

@@ -28,7 +28,7 @@ pub(crate) fn class_of(errno: Errno) -> Class {
 
 /// Size of a block device in bytes; 0 once the disk behind it has gone.
 pub(crate) fn block_bytes(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
-    // SAFETY: BLKGETSIZE64 stores one u64 where the pointer it is given says, and does nothing else.
+    // SAFETY: BLKGETSIZE64 stores one u64 where the pointer it is given says, and no more.
     unsafe { ioctl(fd, Getter::<BLKGETSIZE64, u64>::new()) }
 }
 

@@ -30,7 +30,7 @@ pub struct OpenOptions {
     /// Only to be read.
     pub read_only: bool,
     /// Hold it exclusively: O_EXCL on a block device, flock on a file, on the open file that the
-    /// I/O goes through, so that the hold outlives a killed process until its last write has landed.
+    /// I/O goes through, so that the hold outlives a killed process until its last write landed.
     pub claim: bool,
     /// How long a hold of somebody else is waited for, in milliseconds.
     pub wait_ms: u64,

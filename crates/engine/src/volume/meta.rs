@@ -2,9 +2,9 @@
 //! Metadata I/O while nothing is served yet: what the format and open machines ask for, a few
 //! operations at a time, each with its own thread so that a stuck copy holds up nothing else.
 //!
-//! While nothing is written, pages are read ahead: an open visits each copy in ascending order, page
-//! by page through all five, which a disk that turns would take minutes for. A run that cannot be
-//! read as a whole is read page by page, so that one bad sector costs one page.
+//! While nothing is written, pages are read ahead: an open visits each copy in ascending order,
+//! page by page through all five, which a disk that turns would take minutes for. A run that cannot
+//! be read as a whole is read page by page, so that one bad sector costs one page.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -292,7 +292,7 @@ impl Opening<'_> {
         if !self.options.settings.is_empty() {
             changes.push(change(HeaderChange::Settings(shown.settings)));
         }
-        // What was accepted, or has changed under a disk that is known, is what it is known by now.
+        // What was accepted, or has changed under a known disk, is what it is known by now.
         changes.extend(noted.into_iter().map(change));
         self.open.write(&changes);
         Ok(())
