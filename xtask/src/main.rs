@@ -24,7 +24,7 @@ usage: cargo xtask COMMAND
   lint                          formatting, clippy for every feature set, tidy, docs, licences
   ci [--no-install]             lint, then test
   tidy                          the style rules alone
-  sim SEED...                   run these seeds of the simulator and print what happens
+  sim SEED... [--broken NAME]   run these seeds of the simulator and print what happens
 ";
 
 /// The root of the repository: the folder above this package.

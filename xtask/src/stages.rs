@@ -22,42 +22,69 @@ pub struct Stage {
 pub const STAGES: &[Stage] = &[
     Stage { name: "everything, plain", args: &["--workspace"] },
     Stage {
-        name: "state spaces and seeds",
+        name: "commit and open, exhaustively",
         args: &[
             "--profile=checked",
             "--package=dmremap-core",
-            "--package=dmremap-sim",
-            "--features=dmremap-core/exhaustive,dmremap-sim/exhaustive",
+            "--features=exhaustive",
             "--test=commit_open_exhaustive",
             "--test=commit_doubt_exhaustive",
+            "--test=crash_points",
+        ],
+    },
+    Stage {
+        name: "broken variants of the metadata rules",
+        args: &[
+            "--profile=checked",
+            "--package=dmremap-core",
+            "--features=broken",
+            "--test=commit_broken",
+        ],
+    },
+    Stage {
+        name: "the simulator's seeds",
+        args: &[
+            "--profile=checked",
+            "--package=dmremap-sim",
+            "--features=exhaustive",
             "--test=seeds",
         ],
     },
     Stage {
-        name: "broken variants",
-        args: &[
-            "--profile=checked",
-            "--package=dmremap-core",
-            "--package=dmremap-sim",
-            "--features=dmremap-core/broken,dmremap-sim/broken",
-            "--test=commit_broken",
-        ],
+        name: "broken variants of the logic",
+        args: &["--profile=checked", "--package=dmremap-sim", "--features=broken", "--test=broken"],
+    },
+    Stage {
+        name: "two hundred kills",
+        args: &["--profile=checked", "--package=dmremap", "--features=heavy", "--test=kills"],
     },
 ];
 
 /// What follows `cargo clippy` to look at every feature set that a stage uses.
 pub const FEATURE_SETS: &[&[&str]] = &[
     &["--workspace"],
-    &[
-        "--package=dmremap-core",
-        "--package=dmremap-sim",
-        "--features=dmremap-core/exhaustive,dmremap-sim/exhaustive,dmremap-core/broken,dmremap-sim/broken",
-    ],
+    &["--package=dmremap-core", "--features=exhaustive,broken"],
+    &["--package=dmremap-sim", "--features=exhaustive,broken"],
+    &["--package=dmremap", "--features=heavy"],
 ];
 
-/// `cargo xtask sim SEED...`: the simulator's own command, optimised with its checks.
-pub fn simulate(root: &Path, seeds: &[String]) -> bool {
-    let mut command = run::cargo(root);
-    command.args(["run", "--quiet", "--profile", "checked", "--package", "dmremap-sim", "--"]);
-    run::succeeds(command.args(seeds))
+/// `cargo xtask sim SEED... [OPTION...]`: the simulator's own command for each seed, optimised with
+/// its checks; the options are passed on. A broken variant needs its feature.
+pub fn simulate(root: &Path, words: &[String]) -> bool {
+    let first = words.iter().position(|word| word.parse::<u64>().is_err()).unwrap_or(words.len());
+    let (seeds, options) = words.split_at(first);
+    if seeds.is_empty() {
+        eprintln!("xtask: which seeds?");
+        return false;
+    }
+    let one = |seed: &String| {
+        let mut command = run::cargo(root);
+        command.args(["run", "--quiet", "--profile=checked", "--package=dmremap-sim"]);
+        if options.iter().any(|option| option.starts_with("--broken")) {
+            command.arg("--features=broken");
+        }
+        run::succeeds(command.arg("--").args(["--seed", seed]).args(options))
+    };
+    // All of them, also after one has failed.
+    seeds.iter().filter(|seed| !one(seed)).count() == 0
 }

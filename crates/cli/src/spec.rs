@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, absolute as absolute_path};
 
-use crate::escape::shell_word;
+use crate::escape::{escaped_bytes, shell_word};
+use crate::failure::{Class, Failure, Outcome};
 
 /// The path inside `spec`.
 fn inner(spec: &str) -> &str {
@@ -44,6 +45,15 @@ pub fn same(a: &str, b: &str) -> bool {
         (Some(a), Some(b)) => a == b,
         _ => absolute(a) == absolute(b),
     }
+}
+
+/// Refuses one device in both roles before it is claimed, which would only be told "in use".
+pub fn apart(main: &str, spare: &str) -> Outcome<()> {
+    if same(main, spare) {
+        let what = format!("{} cannot be main and spare at once", escaped_bytes(main));
+        return Err(Failure::new(Class::Missing, what));
+    }
+    Ok(())
 }
 
 /// A name for the volume whose main this is: what of its file name is legal in one.

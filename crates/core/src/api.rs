@@ -354,7 +354,7 @@ pub enum Done {
         /// Blocks that could not be read.
         unreadable: u8,
     },
-    /// `save`, `clear`, `restore`: done.
+    /// `save`, `set`, `clear`: done.
     Saved {
         /// Durable generation.
         generation: u64,

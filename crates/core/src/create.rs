@@ -4,8 +4,8 @@
 //! The order keeps a crash harmless. First the five header places are zeroed and flushed, so that
 //! no older volume can be pieced together from now on; then everything but the headers is written
 //! and flushed; then the headers, `clean`, and flushed; then all is read back, and one copy that
-//! does not verify fails the format. Until two headers are durable there is no volume, and from then
-//! on all they name is there.
+//! does not verify fails the format. Until two headers are durable there is no volume, and from
+//! then on all they name is there.
 //!
 //! The caller has claimed the devices and made every check before; any I/O that fails ends it.
 

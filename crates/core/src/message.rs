@@ -98,8 +98,6 @@ pub enum Command {
     ClearStats,
     /// Commit what is not durable yet; answered with the durable generation and sequence.
     Save,
-    /// Read the metadata again, compare, repair.
-    Restore,
     /// Change a setting.
     Set(Setting),
     /// Show a setting.
@@ -118,6 +116,8 @@ pub enum Later {
     Scan,
     /// `migrate`.
     Migrate,
+    /// `restore`: reading all copies again while running comes with the scan.
+    Restore,
     /// `spare_add`.
     SpareAdd,
     /// `spare_remove`.
@@ -132,6 +132,7 @@ impl Later {
             Later::Health => "health",
             Later::Scan => "scan",
             Later::Migrate => "migrate",
+            Later::Restore => "restore",
             Later::SpareAdd => "spare_add",
             Later::SpareRemove => "spare_remove",
         }
@@ -156,7 +157,6 @@ impl Command {
             | Command::Unremap { .. }
             | Command::Clear { .. }
             | Command::Save
-            | Command::Restore
             | Command::Set(_) => true,
             Command::Ping
             | Command::Help
@@ -186,7 +186,6 @@ impl Command {
             Command::Stats => "stats",
             Command::ClearStats => "clear_stats",
             Command::Save => "save",
-            Command::Restore => "restore",
             Command::Set(_) => "set",
             Command::Get(_) => "get",
             Command::Later(later) => later.word(),
@@ -205,7 +204,7 @@ unremap SECTOR: bring the unit that holds SECTOR home
 verify SECTOR: read the unit that holds SECTOR where it lives
 clear [force]: bring every unit home; force: what cannot go home is gone
 stats, clear_stats: counters
-save: make the metadata durable    restore: read it again, compare, repair
+save: which state of the metadata is durable
 set KEY VALUE, get KEY: read_retries retry_backoff_ms recovery_limit_ms probe_timeout_ms \
 pending_read auto_remap latency debug_level
 Numbers are sectors of 512 bytes, decimal or 0x; SPARE_SECTOR +N counts from data_start.";
@@ -318,7 +317,6 @@ pub fn parse_within(text: &[u8], main_sectors: u64) -> Result<Command, ParseErro
         b"stats" | b"cache_stats" | b"spare_stats" => Command::Stats,
         b"clear_stats" => Command::ClearStats,
         b"save" | b"sync" => Command::Save,
-        b"restore" => Command::Restore,
         b"set" => args.set()?,
         b"get" => Command::Get(args.key()?),
         _ => return fail(Fault::NoSuchMessage),
@@ -329,9 +327,15 @@ pub fn parse_within(text: &[u8], main_sectors: u64) -> Result<Command, ParseErro
 
 /// The word of a later part; its arguments are not looked at.
 fn later(word: &[u8]) -> Option<Later> {
-    [Later::Health, Later::Scan, Later::Migrate, Later::SpareAdd, Later::SpareRemove]
-        .into_iter()
-        .find(|later| later.word().as_bytes() == word)
+    const ALL: [Later; 6] = [
+        Later::Health,
+        Later::Scan,
+        Later::Migrate,
+        Later::Restore,
+        Later::SpareAdd,
+        Later::SpareRemove,
+    ];
+    ALL.into_iter().find(|later| later.word().as_bytes() == word)
 }
 
 /// How the message that begins with `word` is written.
@@ -357,7 +361,6 @@ fn form(word: &[u8]) -> Option<&'static str> {
         b"clear_stats" => "clear_stats",
         b"save" => "save",
         b"sync" => "sync",
-        b"restore" => "restore",
         b"set" => "set KEY VALUE",
         b"get" => "get KEY",
         _ => return None,

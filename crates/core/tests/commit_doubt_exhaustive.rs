@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Changes in doubt, exhaustively: a flush that fails once, at any place of a session, or two copies
-//! that cannot be written for a while, beginning at any write; with power cuts everywhere, also
-//! in the reversal.
+//! Changes in doubt, exhaustively: a flush that fails once, at any place of a session, or two
+//! copies that cannot be written for a while, beginning at any write; with power cuts everywhere,
+//! also in the reversal.
 //!
 //! Invariants checked: those of `commit_open_exhaustive.rs`, and
 //! * a doubtful change is served or not until it is reversed, and never again after that;

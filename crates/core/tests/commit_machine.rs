@@ -210,7 +210,7 @@ fn two_copies_that_hold_given_up_writes_degrade_until_one_returns() {
 
 #[test]
 fn a_flush_given_up_fails_its_pair() {
-    opened(1, |commit, _| {
+    opened(1, |commit, spare| {
         commit.join(table(0), change(0, 1), 0).expect("joins");
         let writes = burst(commit, 0);
         good(commit, &writes, 0);
@@ -218,9 +218,15 @@ fn a_flush_given_up_fails_its_pair() {
         commit.tick(1000);
         assert_eq!(burst(commit, 1000), []);
         assert_eq!(outcomes(commit), [(0, OutcomeKind::InDoubt)]);
-        // Its late answer is nobody's.
-        good(commit, &flush, 1001);
-        assert_eq!(burst(commit, 1001), []);
+        // It is still at the device when the reversal's own flush is: each answer is its own.
+        let check = burst(commit, 2000);
+        answer(commit, spare, check[0], 2000);
+        let writes = burst(commit, 2000);
+        assert_eq!(copies(&writes), [0, 1]);
+        good(commit, &writes, 2000);
+        assert_eq!(copies(&burst(commit, 2000)), FLUSH);
+        good(commit, &flush, 2001);
+        assert_eq!(burst(commit, 2001), []);
     });
 }
 
@@ -423,6 +429,19 @@ fn close_with_a_page_in_doubt_is_unclean() {
         for copy in 0..5 {
             assert_eq!(spare.disk.cell(HEADER, CopyIndex(copy)).now.content, [1, 1]);
         }
+    });
+}
+
+#[test]
+fn a_change_that_the_end_of_a_close_cuts_short_is_in_doubt() {
+    opened(1, |commit, _| {
+        commit.join(table(0), change(0, 1), 0).expect("joins");
+        assert_eq!(copies(&burst(commit, 0)), [0, 1]);
+        commit.close(change(1, 2), 0);
+        commit.tick(1000);
+        assert_eq!(burst(commit, 1000), []);
+        assert_eq!(outcomes(commit), [(0, OutcomeKind::InDoubt)]);
+        assert_eq!(commit.closed(), Some(false));
     });
 }
 

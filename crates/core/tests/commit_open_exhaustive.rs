@@ -104,3 +104,12 @@ fn two_pages_cuts_only() {
     let changes = vec![vec![0], vec![1], vec![0, 1]];
     check(&Model { name, tables: 2, faults: vec![Faults::NONE], changes, ..ONE_PAGE });
 }
+
+/// One more open: the two table pages in every combination, header and generation page whole.
+#[test]
+fn two_pages_three_opens_with_faults() {
+    let name = "two pages, 3 opens, 2 commits, one dead copy, tables only";
+    let changes = vec![vec![0], vec![1], vec![0, 1]];
+    let (faults, scope) = (one_dead_copy(), &[3, 4][..]);
+    check(&Model { name, tables: 2, faults, changes, scope, ..ONE_PAGE });
+}

@@ -61,7 +61,7 @@ fn content(spare: &mut Spare<'_>, session: u8) -> [u8; 2] {
 }
 
 #[test]
-fn trace_10_a_commit_carries_only_what_joined_it() {
+fn trace_10_10_a_commit_carries_only_what_joined_it() {
     spare(1, |spare| {
         let mut commit = served(spare, 1).commit;
         commit.join(PAGE, change(0, 5), 5).expect("joins");
@@ -87,7 +87,7 @@ fn trace_10_a_commit_carries_only_what_joined_it() {
 }
 
 #[test]
-fn trace_11_what_relies_on_a_commit_starts_after_its_acknowledgement() {
+fn trace_10_11_what_relies_on_a_commit_starts_after_its_acknowledgement() {
     spare(2, |spare| {
         let mut commit = served(spare, 1).commit;
         commit.join(PAGE, change(0, 5), 0).expect("joins");
@@ -117,7 +117,7 @@ fn trace_11_what_relies_on_a_commit_starts_after_its_acknowledgement() {
 }
 
 #[test]
-fn trace_19_a_copy_that_missed_its_repair_never_wins_later() {
+fn trace_10_19_a_copy_that_missed_its_repair_never_wins_later() {
     spare(1, |spare| {
         let mut commit = served(spare, 1).commit;
         commit.join(PAGE, change(0, 7), 0).expect("joins");
@@ -141,7 +141,7 @@ fn trace_19_a_copy_that_missed_its_repair_never_wins_later() {
 }
 
 #[test]
-fn trace_20_two_power_cuts_during_opens_and_the_spare_still_opens() {
+fn trace_10_20_two_power_cuts_during_opens_and_the_spare_still_opens() {
     for (first, second) in (1..=10).flat_map(|a| (1..=10).map(move |b| (a, b))) {
         let mut disk = Disk::formatted(1);
         for (session, writes) in [(1, first), (2, second)] {
@@ -169,7 +169,7 @@ fn trace_20_two_power_cuts_during_opens_and_the_spare_still_opens() {
 }
 
 #[test]
-fn trace_21_a_crash_and_a_bad_copy_or_two_crashes_leave_enough() {
+fn trace_10_21_a_crash_and_a_bad_copy_or_two_crashes_leave_enough() {
     for (writes, bad) in (1..=5).flat_map(|w| (0..5u8).map(move |b| (w, b))) {
         spare(1, |spare| {
             let mut commit = served(spare, 1).commit;
@@ -189,7 +189,7 @@ fn trace_21_a_crash_and_a_bad_copy_or_two_crashes_leave_enough() {
 }
 
 #[test]
-fn trace_22_a_repair_takes_a_stamp_no_copy_can_carry() {
+fn trace_10_22_a_repair_takes_a_stamp_no_copy_can_carry() {
     spare(1, |spare| {
         let mut commit = served(spare, 1).commit;
         commit.join(PAGE, change(0, 7), 0).expect("joins");
@@ -213,7 +213,7 @@ fn trace_22_a_repair_takes_a_stamp_no_copy_can_carry() {
 }
 
 #[test]
-fn trace_23_no_service_if_a_repair_stands_on_fewer_than_four_copies() {
+fn trace_10_23_no_service_if_a_repair_stands_on_fewer_than_four_copies() {
     spare(1, |spare| {
         let mut commit = served(spare, 1).commit;
         commit.join(PAGE, change(0, 7), 0).expect("joins");
@@ -224,17 +224,17 @@ fn trace_23_no_service_if_a_repair_stands_on_fewer_than_four_copies() {
         let from = spare.writes + 5;
         spare.faults = Faults { writes: 0b110, from, ..Faults::NONE };
         let refused = open(spare, 2).map(|_| ()).expect_err("three copies are too few");
-        assert!(matches!(refused, Refused::RepairNotWritten { page: PAGE, .. }), "{refused:?}");
+        assert!(matches!(*refused, Refused::RepairNotWritten { page: PAGE, .. }), "{refused:?}");
         // Before that, with no generation either.
         spare.faults = Faults { writes: 0b110, ..Faults::NONE };
         let refused = open(spare, 3).map(|_| ()).expect_err("three copies are too few");
-        assert!(matches!(refused, Refused::GenerationNotWritten { .. }), "{refused:?}");
+        assert!(matches!(*refused, Refused::GenerationNotWritten { .. }), "{refused:?}");
     });
 }
 
 /// Part of failure 10 of others, too: "persisted" while nothing has left memory.
 #[test]
-fn trace_24_an_acknowledgement_means_four_durable_copies() {
+fn trace_10_24_an_acknowledgement_means_four_durable_copies() {
     for dead in [None, Some(0), Some(2), Some(4)] {
         spare(1, |spare| {
             let mut commit = served(spare, 1).commit;
@@ -261,7 +261,7 @@ fn trace_24_an_acknowledgement_means_four_durable_copies() {
 }
 
 #[test]
-fn trace_29_two_units_in_one_page_and_both_stay() {
+fn trace_10_29_two_units_in_one_page_and_both_stay() {
     spare(1, |spare| {
         let mut commit = served(spare, 1).commit;
         commit.join(PAGE, change(0, 5), 5).expect("joins");
@@ -285,12 +285,12 @@ fn trace_29_two_units_in_one_page_and_both_stay() {
 }
 
 #[test]
-fn failure_11_a_read_error_is_not_a_spare_without_metadata() {
+fn failure_9_11_a_read_error_is_not_a_spare_without_metadata() {
     spare(1, |spare| {
         let before = spare.disk.clone();
         spare.faults.reads = 0b1_1110;
         let refused = open(spare, 1).map(|_| ()).expect_err("one copy left");
-        let Refused::Copies { page: PageId::Header, seen, .. } = refused else {
+        let Refused::Copies { page: PageId::Header, seen, .. } = *refused else {
             panic!("{refused:?}")
         };
         let unreadable = dmremap_core::open::CopySeen::Unreadable(Class::Medium);
@@ -302,7 +302,7 @@ fn failure_11_a_read_error_is_not_a_spare_without_metadata() {
 }
 
 #[test]
-fn failure_14_a_bad_checksum_falls_back_to_another_copy_like_a_read_error() {
+fn failure_9_14_a_bad_checksum_falls_back_to_another_copy_like_a_read_error() {
     for torn in [true, false] {
         spare(8, |spare| {
             let mut commit = served(spare, 1).commit;

@@ -259,7 +259,7 @@ fn a_repair_that_cannot_be_written_is_refused() {
     let mut on_write = |_: &Disk, _: usize| {};
     let mut spare = Spare::new(disk, faults, &mut on_write);
     let reason = open(&mut spare, 1).map(|_| ()).expect_err("two copies fail");
-    assert!(matches!(reason, Refused::RepairNotWritten { page, .. } if page == table(0)));
+    assert!(matches!(*reason, Refused::RepairNotWritten { page, .. } if page == table(0)));
     spare.faults = Faults::NONE;
     let mut served = open(&mut spare, 2).expect("a later open can");
     served.commit.join(table(0), Change { place: 0, value: 1 }, 0).expect("joins");

@@ -89,7 +89,7 @@ fn block_sizes_content_and_hold() {
 }
 
 #[test]
-fn a_block_size_below_the_disks_own_is_refused() {
+fn failure_9_13_a_block_size_below_the_disks_own_is_refused() {
     let Some(disk) = Loop::new(8 << 20, 4096) else { return };
     let options = OpenOptions { block_size: Some(512), ..quick() };
     let error = open_device(&disk.node, &options).err().unwrap();

@@ -30,7 +30,7 @@ fn a_volume_shows_main_as_it_is() {
 }
 
 #[test]
-fn a_write_error_is_moved_and_survives_a_clean_and_an_unclean_end() {
+fn failure_9_08_the_table_is_there_before_the_first_request_after_any_end() {
     for clean in [true, false] {
         let bench = Bench::formatted(MAIN, SPARE, 512);
         bench.main_fails(&[(1003, 2, "write")]);
@@ -53,7 +53,7 @@ fn a_write_error_is_moved_and_survives_a_clean_and_an_unclean_end() {
 }
 
 #[test]
-fn unreadable_blocks_are_errors_by_themselves_until_they_are_written() {
+fn failure_9_02_unreadable_blocks_are_errors_until_they_are_written() {
     let bench = Bench::formatted(MAIN, SPARE, 512);
     bench.main_fails(&[(2001, 1, "both medium"), (2006, 1, "heal medium")]);
     let volume = bench.open();
@@ -167,7 +167,7 @@ fn a_lost_flush_is_told_to_every_client_once() {
 }
 
 #[test]
-fn opens_that_must_be_refused_write_nothing() {
+fn failure_9_12_another_volume_or_main_is_refused_and_nothing_written() {
     let bench = Bench::formatted(MAIN, SPARE, 512);
     let before = (bench.main.content(), bench.spare.content());
     let refuse = |options: &VolumeOptions| bench.try_open(options).err().expect("refused");

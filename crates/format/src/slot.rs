@@ -326,7 +326,8 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Encodes the slot at `span`; the reserved bytes become zero. Of a free slot there is one form.
+    /// Encodes the slot at `span`; the reserved bytes become zero. Of a free slot there is one
+    /// form.
     pub(crate) fn write(&self, page: &mut PageBytes, span: Span) {
         let slot = if self.is_free() { &Slot::FREE } else { self };
         let mut number = |field: Span, value: u64| span.field(field).put_uint(page, value);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Invariants checked: `docs/FORMAT.md` says of every field, number and word what the code says, and
-//! leaves none out.
+//! Invariants checked: `docs/FORMAT.md` says of every field, number and word what the code says,
+//! and leaves none out.
 
 use dmremap_format::at::{self, Span};
 use dmremap_format::identity::Hardware;

@@ -260,3 +260,21 @@ proptest! {
         prop_assert_eq!(header.layout(), Ok(layout));
     }
 }
+
+#[test]
+fn trace_10_16_no_two_units_share_a_physical_block() {
+    for physical in [512u32, 1024, 2048, 4096] {
+        for spare_sectors in [MIN_SPARE_SECTORS, 20_480, 1 << 20] {
+            let layout = Layout::new(spare_sectors, physical, None).unwrap();
+            let block = u64::from(physical / 512);
+            for unit in 0..layout.spare_units().min(1000) {
+                let first = layout.unit_sector(SpareUnit(unit));
+                assert_eq!(first % block, 0, "unit {unit} begins inside a physical block");
+                assert_eq!((first + 8) % block, 0, "unit {unit} ends inside a physical block");
+            }
+        }
+    }
+    // Larger physical blocks would be shared, so they are refused unless forced.
+    assert!(Layout::new(1 << 20, 8192, None).is_err());
+    assert!(Layout::new_forced(1 << 20, 8192, None).is_ok());
+}

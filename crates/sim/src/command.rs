@@ -112,3 +112,14 @@ pub struct DiskCounts {
     /// Cached sectors of which a power cut kept the older content.
     pub cut: u64,
 }
+
+/// A cached content of a sector.
+#[derive(Clone, Debug)]
+pub(crate) struct Cached {
+    pub(crate) content: Content,
+    pub(crate) by: CommandId,
+    pub(crate) origin: Origin,
+    pub(crate) answered: Option<u64>,
+    /// Readable, and never written back.
+    pub(crate) forgotten: bool,
+}

@@ -9,46 +9,37 @@
 //! * A command has three instants: it is *sent*, it takes *effect* (between, the disk may do other
 //!   commands, in any order), it is *answered* (late, out of order, or never until told).
 //! * A write that takes effect lands in the cache: reads see it, a power cut may lose it. A sector
-//!   is never torn; a command is: after a cut every sector holds the medium's content or any one of
-//!   the contents cached for it, each sector by itself. A write answered after FUA is on the medium.
+//!   is never torn; a command is: after a cut every sector holds the medium's content or any one
+//!   of the contents cached for it, each by itself. What was answered after FUA is on it.
 //! * A flush puts on the medium every write **answered before the flush was sent**, and of the
 //!   others what it likes.
 //! * A write answered with an error has, each sector by itself, not landed, landed, or lands later:
 //!   at the latest before the next write there takes effect, a flush does, or power is cut.
 //! * Bad sectors fail reads, writes or both, for good, a number of times, or until a write cures
 //!   them, as medium, generic or target error. A bad sector's neighbours in the command succeed.
-//! * A flush may fail: what was cached and answered is then lost, or stays cached, or stays readable
-//!   and is never written back, so that the next flush succeeds without it.
+//! * A flush may fail: what was cached and answered is then lost, or stays cached, or is readable
+//!   and never written back, so that the next flush succeeds without it.
 //! * The whole device may fail for a while, with any class; a device that answers `Offline` has
 //!   lost its cache and stays away until the volume is opened again.
-//! * A device may be reset between commands and lose what was cached and answered, silently or with
-//!   failing the next flush. (Silently is outside promise 7 for ordinary writes: the oracle is told.)
+//! * A device may be reset between commands and lose what was cached and answered, silently (then
+//!   the oracle is told: promise 7 leaves that out for ordinary writes) or failing the next flush.
 //! * Regions of a spare may drop or misplace writes with success; data put there by recovery must
 //!   be read back. A region that lies does so from the start: rewriting it later goes unnoticed.
 //! * One metadata copy at a time may be unreadable, unwritable, stale (drops writes) or misplace
 //!   writes inside itself; the next copy goes bad only after all five were whole again.
-//! * Never: wrong bytes from main with success, a write landing after a later one on its place was
+//! * Never: wrong bytes from main with success, a write landing after a later one there was
 //!   answered, two metadata copies bad at once (crashes and failed flushes apart).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dmremap_core::{Class, Dev, Millis};
 
-use crate::command::{Command, CommandId, DiskCounts, Ending, Inflight, Lost, Origin, Stage};
+use crate::command::{
+    Cached, Command, CommandId, DiskCounts, Ending, Inflight, Lost, Origin, Stage,
+};
 use crate::content::{Content, Version};
 use crate::fault::{Faults, Loss};
 use crate::rng::Rng;
-
-/// A cached content of a sector.
-#[derive(Clone, Debug)]
-struct Cached {
-    content: Content,
-    by: CommandId,
-    origin: Origin,
-    answered: Option<u64>,
-    /// Readable, and never written back.
-    forgotten: bool,
-}
 
 /// A modelled disk.
 pub struct Disk {
@@ -255,7 +246,7 @@ impl Disk {
             }
             match failed {
                 None => {
-                    self.land_as_told(at, content, by);
+                    self.land(at, content, by);
                     self.faults.written(at);
                     self.failed_reads.remove(&at);
                 }
@@ -275,18 +266,18 @@ impl Disk {
         Ok(Vec::new())
     }
 
-    /// A successful write lands where the device puts it.
-    fn land_as_told(&mut self, sector: u64, content: Content, by: (CommandId, Origin)) {
+    /// A content lands where the device puts it, whatever it says of the command.
+    fn land(&mut self, sector: u64, content: Content, by: (CommandId, Origin)) {
         let lands = self.faults.lands(sector);
         if lands != Some(sector) {
             self.counts.lies += 1;
         }
         if let Some(at) = lands {
-            self.land(at, content, by);
+            self.put(at, content, by);
         }
     }
 
-    fn land(&mut self, sector: u64, content: Content, (by, origin): (CommandId, Origin)) {
+    fn put(&mut self, sector: u64, content: Content, (by, origin): (CommandId, Origin)) {
         let place = self.faults.place(sector);
         self.cache.entry(place).or_default().push(Cached {
             content,
@@ -459,26 +450,32 @@ impl Disk {
         self.vanished = false;
     }
 
+    /// A command under way has its effect on some of its sectors.
+    fn tear(&mut self, id: CommandId, now: Millis, rng: &mut Rng) {
+        let Some(Inflight { command: Command::Write { sector, data, .. }, stage, .. }) =
+            self.inflight.get(&id).cloned()
+        else {
+            return;
+        };
+        if stage != Stage::Sent || self.is_out(now) {
+            return;
+        }
+        for (at, content) in (sector..).zip(data) {
+            if rng.one_in(2) && self.faults.write(at).is_none() {
+                self.land(at, content, (id, Origin::Client));
+            }
+        }
+    }
+
     /// The process is killed: what it had sent takes effect, in part or not at all, before anybody
     /// else can open the device (the hold lies on the open file the commands go through).
     pub fn abandon(&mut self, now: Millis, rng: &mut Rng) {
         let ids: Vec<CommandId> = self.inflight.keys().copied().collect();
         for id in ids {
-            if rng.one_in(4) {
-                if let Some(Inflight {
-                    command: Command::Write { sector, data, .. }, stage, ..
-                }) = self.inflight.get(&id).cloned()
-                {
-                    if stage == Stage::Sent && self.whole_device_error(now).is_none() {
-                        for (at, content) in (sector..).zip(data) {
-                            if rng.one_in(2) && self.faults.write(at).is_none() {
-                                self.land(at, content, (id, Origin::Client));
-                            }
-                        }
-                    }
-                }
-            } else {
-                self.effect(id, now, rng);
+            match rng.below(4) {
+                0 => {}
+                1 => self.tear(id, now, rng),
+                _ => self.effect(id, now, rng),
             }
             self.inflight.remove(&id);
         }

@@ -345,6 +345,9 @@ impl World {
         let now = self.now;
         let id = self.disk(dev).send(command, origin, now, due);
         self.owners.insert((row(dev), id), owner);
+        if self.script.as_ref().is_some_and(|s| s.holds(dev, &self.disks[row(dev)], id)) {
+            self.disk(dev).hold(id, true);
+        }
         id
     }
 

@@ -93,6 +93,7 @@ impl World {
         let tick = self.tick;
         self.counts.operations += 1;
         self.counts.errors += u64::from(request.error.is_some());
+        self.ended(id, request.error);
         if let Wanted::Io(kind) = request.wanted {
             if kind.changes() {
                 let sure = request.error.is_none() && kind != Kind::Discard;
@@ -246,6 +247,7 @@ impl World {
         };
         self.counts.operations += 1;
         self.counts.errors += u64::from(outcome.is_err());
+        self.ended(id, outcome.err());
         self.note(|| format!("flush {id} ends: {outcome:?}"));
         if outcome.is_err() {
             if let Some(session) = &mut self.session {
@@ -291,6 +293,7 @@ impl World {
             return fail(format!("message {id} was answered and is not under way"));
         }
         self.counts.operations += 1;
+        self.ended(id, matches!(outcome, Done::Failed(_)).then_some(Class::Io));
         if let (Done::Remapped { spare_sector, .. }, Some(session)) = (outcome, &self.session) {
             let layout = &session.layout;
             if *spare_sector < layout.data_start() || *spare_sector >= layout.data_end() {
@@ -340,6 +343,9 @@ impl World {
     /// It may not happen.
     pub fn event(&mut self, event: Event) -> Checked {
         self.note(|| format!("  event {event:?}"));
+        if let Some(script) = &mut self.script {
+            script.events.push(event);
+        }
         let tick = self.tick;
         match event {
             Event::Moved { .. } => self.counts.moves += 1,

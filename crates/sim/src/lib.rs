@@ -19,6 +19,7 @@ pub mod opening;
 pub mod oracle;
 pub mod rng;
 pub mod run;
+pub mod script;
 pub mod session;
 pub mod world;
 

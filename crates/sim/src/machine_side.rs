@@ -42,10 +42,12 @@ impl World {
             self.flush_judge.failed();
         }
         session.machine.answered(op.id, answer, page.as_deref(), now);
+        let written = op.dev != Dev::Main && matches!(op.kind, OpKind::WritePage | OpKind::Flush);
         self.note(|| {
             format!("  told {:?} {:?} {}+{}: {answer:?}", op.dev, op.kind, op.sector, op.sectors)
         });
-        self.drain()
+        self.drain()?;
+        if written { self.crash_in_commit() } else { Ok(()) }
     }
 
     /// The machine's time has come.

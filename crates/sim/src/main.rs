@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! `dmremap-sim --seed N [--seeds COUNT] [--operations N] [--broken NAME] [--trace]`: runs seeds
-//! and prints the first that finds something wrong.
+//! `dmremap-sim --seed N [--seeds COUNT] [--operations N] [--setting NAME] [--broken NAME]
+//! [--trace]`: runs seeds and prints the first that finds something wrong.
 
 use std::process::ExitCode;
 
-use dmremap_sim::run::{Plan, Report, again, run};
+use dmremap_sim::run::{Plan, Report, Setting, again, run};
 
-const USAGE: &str =
-    "usage: dmremap-sim [--seed N] [--seeds COUNT] [--operations N] [--broken NAME] [--trace]";
+const USAGE: &str = "usage: dmremap-sim [--seed N] [--seeds COUNT] [--operations N] \
+                     [--setting usual|patient|copies|flushes] [--broken NAME] [--trace]";
 
 struct Options {
     seed: u64,
     seeds: u64,
     operations: u64,
+    setting: Setting,
     broken: String,
     trace: bool,
 }
@@ -22,14 +23,24 @@ fn number(value: Option<String>) -> Option<u64> {
 }
 
 fn options() -> Option<Options> {
-    let mut options =
-        Options { seed: 0, seeds: 1, operations: 2_000, broken: String::new(), trace: false };
+    let mut options = Options {
+        seed: 0,
+        seeds: 1,
+        operations: 2_000,
+        setting: Setting::Usual,
+        broken: String::new(),
+        trace: false,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--seed" => options.seed = number(args.next())?,
             "--seeds" => options.seeds = number(args.next())?,
             "--operations" | "--steps" => options.operations = number(args.next())?,
+            "--setting" => {
+                let name = args.next()?;
+                options.setting = Setting::ALL.into_iter().find(|s| s.name() == name)?;
+            }
             "--broken" => options.broken = args.next()?,
             "--trace" => options.trace = true,
             _ => return None,
@@ -49,12 +60,17 @@ fn main() -> ExitCode {
     }
     let mut total = Report::default();
     for seed in options.seed..options.seed.saturating_add(options.seeds) {
-        let plan = Plan { seed, operations: options.operations, trace: options.trace };
+        let plan = Plan {
+            seed,
+            setting: options.setting,
+            operations: options.operations,
+            trace: options.trace,
+        };
         match run(&plan) {
             Ok(report) => total.add(&report),
             Err(failure) => {
                 println!("seed {seed}: {}", failure.why);
-                println!("{}", again(seed, options.operations, &options.broken));
+                println!("{}", again(&plan, &options.broken));
                 return ExitCode::from(2);
             }
         }

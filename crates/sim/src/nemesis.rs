@@ -13,6 +13,8 @@
 
 use dmremap_core::{Class, Dev, Millis};
 
+use dmremap_format::CopyIndex;
+
 use crate::fault::{Loss, Outage, Region, RegionMode, SectorFault};
 use crate::rng::Rng;
 use crate::world::{Checked, World, row};
@@ -104,6 +106,8 @@ pub struct Nemesis {
     calm_until: [Millis; 2],
     /// A device has vanished: a crash follows.
     reopen_at: Option<Millis>,
+    /// One page write in so many is followed by a crash, and that soon by another; 0 = none.
+    pub crash_in_commit: u64,
     /// A copy may go bad at every crash, whichever was bad before (beyond the permitted model, for
     /// the variants that take two faults to be caught).
     pub copy_anew: bool,
@@ -120,6 +124,7 @@ impl Nemesis {
             next: 0,
             calm_until: [0; 2],
             reopen_at: None,
+            crash_in_commit: 0,
             copy_anew: false,
             bad_copy: None,
         }
@@ -146,6 +151,12 @@ impl Nemesis {
     /// No more harm.
     pub fn stop(&mut self) {
         self.profile = None;
+    }
+
+    /// Whether a metadata copy misplaces what is written to it.
+    #[must_use]
+    pub fn misplaces(&self) -> bool {
+        self.bad_copy.is_some_and(|region| matches!(region.mode, RegionMode::Misplaces(_)))
     }
 
     /// By how much a command is late.
@@ -325,10 +336,9 @@ impl World {
     fn reset(&mut self) {
         let dev = self.any_dev();
         let silent = self.rng.one_in(2);
-        if dev != Dev::Main {
-            if silent && (self.nemesis.bad_copy.is_some() || !self.metadata_whole()) {
-                return;
-            }
+        let whole = self.nemesis.bad_copy.is_none() && self.metadata_whole();
+        if dev != Dev::Main && silent && !whole {
+            return;
         }
         self.note(|| format!("harm: {dev:?} is reset, silently {silent}"));
         if !silent {
@@ -347,8 +357,21 @@ impl World {
             return;
         }
         if self.metadata_whole() {
-            self.spoil_copy();
+            self.spoil_copy(None);
         }
+    }
+
+    /// A page of a commit was written.
+    ///
+    /// # Errors
+    /// Something is wrong after the crash.
+    pub fn crash_in_commit(&mut self) -> Checked {
+        if self.nemesis.profile.is_none() || !self.rng.one_in(self.nemesis.crash_in_commit) {
+            return Ok(());
+        }
+        self.nemesis.reopen_at = self.rng.one_in(2).then(|| self.now + self.rng.range(5, 40));
+        let power = self.rng.one_in(2);
+        self.crash_and_open(power)
     }
 
     /// At a crash, if so configured: another copy is the bad one.
@@ -357,20 +380,24 @@ impl World {
             let old = self.nemesis.bad_copy.take();
             self.disks[1].faults.regions.retain(|r| Some(*r) != old);
             if !self.rng.one_in(3) {
-                self.spoil_copy();
+                let newest = if self.rng.one_in(2) { self.newest_copy() } else { None };
+                self.spoil_copy(newest);
             }
         }
     }
 
-    fn spoil_copy(&mut self) {
+    /// A copy goes bad; one that is named can no longer be read.
+    fn spoil_copy(&mut self, named: Option<CopyIndex>) {
         let Ok(layout) = self.layout() else { return };
-        let copy = dmremap_format::CopyIndex(self.rng.below(5) as u8);
+        let copy = named.unwrap_or(CopyIndex(self.rng.below(5) as u8));
         let pages = u64::from(layout.pages());
         // All of it, its header and generation page, or its table alone.
         let (skip, count) = *self.rng.pick(&[(0, 2 + pages), (0, 2), (2, pages)]);
         let (start, sectors) = (layout.header_sector(copy) + skip * 8, count * 8);
         let class = self.any_suspect_class();
         let mode = match self.rng.below(6) {
+            kind if named.is_some() && kind < 3 => RegionMode::Unreadable(class),
+            _ if named.is_some() => RegionMode::Dead(class),
             0 => RegionMode::Unreadable(class),
             1..3 => RegionMode::Unwritable(class),
             3 => RegionMode::Dead(class),

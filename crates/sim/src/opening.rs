@@ -8,7 +8,7 @@ use dmremap_core::commit::{
     VolumeId, state_count,
 };
 use dmremap_core::create::{Create, CreateIo, CreateKind, CreateStep};
-use dmremap_core::open::{Open, OpenStep};
+use dmremap_core::open::{Open, OpenStep, Refused};
 use dmremap_format::{
     CopyIndex, Header, HeaderMut, Layout, NewHeader, PAGE_BYTES, PageBytes, PageIndex, SectorRange,
     Session, Uuid,
@@ -268,18 +268,9 @@ impl World {
                     open.accept();
                 }
                 OpenStep::Loaded(_) => {
-                    let pages =
-                        open.image().map_or(Ok(layout), |image| Header::of_image(image).layout());
-                    match pages {
-                        Ok(found) if found == layout => {}
-                        other => return fail(format!("the header names the layout {other:?}")),
-                    }
-                    open.accept_header(vec![PageState::default(); state_count(layout.pages())]);
+                    accept_header(&mut open, layout)?;
                 }
-                OpenStep::Judged(_) => {
-                    let change = self.session_change();
-                    open.write(&[change]);
-                }
+                OpenStep::Judged(_) => open.write(&[self.session_change()]),
                 // Only answers given up are still out: they must not outlive the open.
                 OpenStep::Opened { .. } if !outs.is_empty() => {
                     self.progress(&mut outs);
@@ -296,10 +287,34 @@ impl World {
                     return Ok(Opening::Opened);
                 }
                 OpenStep::Refused(reason) => {
+                    // A copy that misplaces what is written to it may so destroy the page that had
+                    // won: the next open no longer finds it there.
+                    excused |=
+                        matches!(reason, Refused::NotReadAgain { .. }) && self.nemesis.misplaces();
                     return Ok(Opening::Refused { why: format!("{reason:?}"), excused });
                 }
             }
         }
+    }
+
+    /// The copy whose first table page has the highest stamp, if there is one such copy or two.
+    #[must_use]
+    pub fn newest_copy(&self) -> Option<CopyIndex> {
+        let layout = self.layout().ok()?;
+        let volume = VolumeId { volume: VOLUME, spare: SPARE };
+        let page = PageId::Table(PageIndex(0));
+        let stamps: Vec<_> = (0..5)
+            .map(|copy| {
+                let copy = CopyIndex(copy);
+                let at = Self::page_place(&layout, page, copy);
+                let sectors: Vec<Content> =
+                    (at..at + PAGE_SECTORS as u64).map(|s| self.disks[1].peek(s)).collect();
+                page_bytes(&sectors).check(&volume, page, copy).ok()
+            })
+            .collect();
+        let newest = stamps.iter().max()?;
+        let holders = (0..5).filter(|copy| stamps[usize::from(*copy)] == *newest);
+        (holders.clone().count() <= 2).then(|| holders.map(CopyIndex).next()).flatten()
     }
 
     /// Whether all five copies of every page lie whole on the spare's medium.
@@ -333,5 +348,16 @@ impl World {
             return true;
         }
         ending.is_err() && self.disks[1].is_out(self.now)
+    }
+}
+
+/// The winning header names the layout the volume was made with.
+fn accept_header(open: &mut Open<Pages>, layout: Layout) -> Result<(), Failure> {
+    match open.image().map_or(Ok(layout), |image| Header::of_image(image).layout()) {
+        Ok(found) if found == layout => {
+            open.accept_header(vec![PageState::default(); state_count(layout.pages())]);
+            Ok(())
+        }
+        other => fail(format!("the header names the layout {other:?}")),
     }
 }

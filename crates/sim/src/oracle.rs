@@ -265,7 +265,8 @@ impl Oracle {
         }
         self.last_loss = now;
         for w in cell.iter_mut() {
-            w.lost |= w.state == State::Open && alive(w);
+            // One that is under way may have been overwritten by the one that was lost.
+            w.lost |= w.state == State::Open;
             if w.state == State::Good && !w.durable {
                 w.state = State::Failed;
             }

@@ -9,11 +9,71 @@ use crate::nemesis::{Nemesis, Profile};
 use crate::rng::Rng;
 use crate::world::{Checked, Config, Counts, Failure, World, fail};
 
+/// What a run is made of besides its seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// A mixture of the seed's own.
+    Usual,
+    /// Bad sectors only, and a limit that nothing but a hang comes up to.
+    Patient,
+    /// Crashes, and a metadata copy that goes bad anew at each of them. Two faults may meet that
+    /// the format does not promise to survive: only for variants, against the whole logic on the
+    /// same seed.
+    Copies,
+    /// Failing flushes and power cuts.
+    Flushes,
+}
+
+impl Setting {
+    /// All of them.
+    pub const ALL: [Setting; 4] =
+        [Setting::Usual, Setting::Patient, Setting::Copies, Setting::Flushes];
+
+    /// As on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Setting::Usual => "usual",
+            Setting::Patient => "patient",
+            Setting::Copies => "copies",
+            Setting::Flushes => "flushes",
+        }
+    }
+
+    fn profile(self, seed: u64, rng: &mut Rng) -> Profile {
+        match self {
+            Setting::Usual if seed % 4 == 0 => Profile::BAD_SECTORS,
+            Setting::Usual => Profile::random(rng),
+            Setting::Patient => Profile { cut: 0, kill: 0, close: 0, ..Profile::BAD_SECTORS },
+            Setting::Copies => {
+                Profile { every_ms: 30, copy: 3, cut: 2, kill: 1, ..Profile::BAD_SECTORS }
+            }
+            Setting::Flushes => {
+                Profile { every_ms: 20, flush: 15, cut: 3, kill: 0, ..Profile::BAD_SECTORS }
+            }
+        }
+    }
+
+    fn shape(self, config: &mut Config) {
+        match self {
+            Setting::Usual => {}
+            Setting::Patient => (config.limit_ms, config.patient) = (600_000, true),
+            Setting::Copies | Setting::Flushes => {
+                config.spare_sectors = 9216 + 64 * 8 + 2048;
+                config.max_entries = if self == Setting::Copies { 300 } else { 100 };
+                config.limit_ms = 30_000;
+            }
+        }
+    }
+}
+
 /// What a run is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
+    /// What it is made of.
+    pub setting: Setting,
     /// Requests and messages to be answered under harm.
     pub operations: u64,
     /// Print everything that happens.
@@ -24,7 +84,7 @@ impl Plan {
     /// The usual run of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Plan {
-        Plan { seed, operations: 2_000, trace: false }
+        Plan { seed, setting: Setting::Usual, operations: 2_000, trace: false }
     }
 }
 
@@ -57,17 +117,21 @@ impl Report {
     }
 }
 
-/// The command that runs this seed again with everything printed.
+/// The command that runs this plan again with everything printed.
 #[must_use]
-pub fn again(seed: u64, operations: u64, broken: &str) -> String {
-    let broken = match broken {
-        "" | "None" => String::new(),
-        name => format!(" --broken {name}"),
+pub fn again(plan: &Plan, broken: &str) -> String {
+    let (features, broken) = match broken {
+        "" | "None" => ("", String::new()),
+        name => (" --features broken", format!(" --broken {name}")),
     };
-    let features = if broken.is_empty() { "" } else { " --features broken" };
+    let setting = match plan.setting {
+        Setting::Usual => String::new(),
+        other => format!(" --setting {}", other.name()),
+    };
     format!(
-        "cargo run -p dmremap-sim --profile checked{features} -- \
-         --seed {seed} --operations {operations}{broken} --trace"
+        "cargo run -p dmremap-sim --profile checked{features} -- --seed {} --operations {}{setting}\
+         {broken} --trace",
+        plan.seed, plan.operations
     )
 }
 
@@ -77,14 +141,18 @@ pub fn again(seed: u64, operations: u64, broken: &str) -> String {
 /// What was found wrong.
 pub fn run(plan: &Plan) -> Result<Report, Failure> {
     let mut rng = Rng::new(plan.seed ^ 0x5eed);
-    let profile = match plan.seed % 4 {
-        0 => Profile::BAD_SECTORS,
-        _ => Profile::random(&mut rng),
-    };
-    let config = Config::random(&mut rng);
+    let profile = plan.setting.profile(plan.seed, &mut rng);
+    let mut config = Config::random(&mut rng);
+    plan.setting.shape(&mut config);
     let mut world = World::new(config, plan.seed);
     world.tracing = plan.trace;
-    run_world(&mut world, profile, plan.operations)?;
+    world.format()?;
+    world.nemesis = Nemesis::new(profile);
+    if plan.setting == Setting::Copies {
+        world.nemesis.copy_anew = true;
+        world.nemesis.crash_in_commit = 20;
+    }
+    run_world(&mut world, plan.operations)?;
     Ok(report(&world))
 }
 
@@ -102,13 +170,11 @@ pub fn report(world: &World) -> Report {
     report
 }
 
-/// Formats, opens, works under harm, ends in quiet.
+/// Opens, works under harm, ends in quiet.
 ///
 /// # Errors
 /// What was found wrong.
-pub fn run_world(world: &mut World, profile: Profile, operations: u64) -> Checked {
-    world.format()?;
-    world.nemesis = Nemesis::new(profile);
+pub fn run_world(world: &mut World, operations: u64) -> Checked {
     let layout = world.layout()?;
     world.plant_lies(layout.data_start(), layout.spare_units());
     world.reopen()?;

@@ -7,7 +7,7 @@
 //! it; a timer fires; the client asks; the nemesis does harm. So a thread may be pre-empted between
 //! any two of these, and time (whole milliseconds) passes only when a step says so.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use dmremap_core::resolve::Place;
 use dmremap_core::{Class, Dev, Millis};
@@ -21,6 +21,7 @@ use crate::excuse::{FlushJudge, Trouble, Troubles};
 use crate::nemesis::Nemesis;
 use crate::oracle::{Oracle, Tick};
 use crate::rng::Rng;
+use crate::script::Script;
 use crate::session::{JOBS, Session};
 
 /// What a world is made of.
@@ -192,8 +193,8 @@ pub struct World {
     pub counts: Counts,
     /// Printed as it happens.
     pub tracing: bool,
-    /// The last lines of the trace, kept for scenarios.
-    pub log: VecDeque<String>,
+    /// What scripts ask for, if one runs.
+    pub script: Option<Script>,
     steps: Vec<Step>,
 }
 
@@ -235,7 +236,7 @@ impl World {
             next_part: 1,
             counts: Counts::default(),
             tracing: false,
-            log: VecDeque::new(),
+            script: None,
             steps: Vec::new(),
         }
     }
@@ -256,10 +257,6 @@ impl World {
         if self.tracing {
             let line = format!("{:>8} {:>7} ms  {}", self.tick, self.now, line());
             println!("{line}");
-            self.log.push_back(line);
-            if self.log.len() > 4_000 {
-                self.log.pop_front();
-            }
         }
     }
 
@@ -439,8 +436,10 @@ impl World {
             let in_place = self.session.as_ref().is_some_and(|session| {
                 let size = self.config.block_sectors;
                 let block = lost.sector / size * size;
-                let place = session.shared.resolve(block, size).place;
-                matches!(place, Place::Spare { sector, .. } if sector + lost.sector - block == lost.at)
+                match session.shared.resolve(block, size).place {
+                    Place::Spare { sector, .. } => sector + lost.sector - block == lost.at,
+                    Place::Main | Place::Gone => false,
+                }
             });
             self.oracle.lost(&lost, dev == Dev::Main || !under_way || in_place, tick);
         }

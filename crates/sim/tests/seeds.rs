@@ -22,7 +22,7 @@ fn seeds() {
             Ok(report) => total.add(&report),
             Err(failure) => {
                 println!("seed {seed}: {}", failure.why);
-                println!("    {}", again(seed, OPERATIONS, ""));
+                println!("    {}", again(&plan, ""));
                 failed.push(seed);
             }
         }

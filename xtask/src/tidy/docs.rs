@@ -43,12 +43,16 @@ fn resolve(folder: &str, path: &str) -> String {
     parts.join("/")
 }
 
-/// Every row of `docs/TESTING.md` whose first cell is a line of the design (`9.1`, `10.37`) names
-/// at least one test in backticks, or says `later` and why; and every test it names exists.
+/// Every line of the design has a row in `docs/TESTING.md`; every row whose first cell is a line of
+/// the design (`9.1`, `10.37`) names at least one test in backticks, or says `later` and why; and
+/// every test it names exists.
 pub fn named_tests_exist(tree: &Tree) -> Complaints {
     let Some(file) = tree.get(TESTING) else { return Complaints::new() };
     let tests = all_tests(tree);
     let mut found = Complaints::new();
+    for missing in design_lines().filter(|name| !file.text.contains(&format!("\n| {name} |"))) {
+        found.push(complain(file, 1, format!("line {missing} of the design is not in the table")));
+    }
     for (index, line) in file.text.lines().enumerate() {
         let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
         if !line.starts_with('|') || !cells.first().is_some_and(|cell| is_design_line(cell)) {
@@ -69,9 +73,14 @@ pub fn named_tests_exist(tree: &Tree) -> Complaints {
     found
 }
 
+/// The lines of the design: 9.1 to 9.17 and 10.1 to 10.37.
+fn design_lines() -> impl Iterator<Item = String> {
+    (1..=17).map(|n| format!("9.{n}")).chain((1..=37).map(|n| format!("10.{n}")))
+}
+
 fn is_design_line(cell: &str) -> bool {
     cell.split_once('.').is_some_and(|(section, line)| {
-        matches!(section, "9" | "10")
+        matches!(section, "1" | "9" | "10")
             && !line.is_empty()
             && line.bytes().all(|b| b.is_ascii_digit())
     })
@@ -111,15 +120,21 @@ mod tests {
 
     #[test]
     fn finds_a_named_test_that_is_not_there() {
-        let rows = "| line | test |\n|---|---|\n| 9.1 | x | `sim::here` |\n| 9.2 | x | `gone` |\n\
-                    | 10.3 | x | |\n| 10.4 | x | later: with the scan |\n";
-        let tree = Tree::of(&[
-            (TESTING, rows),
-            ("a.rs", "#[test]\nfn here() {}\n// #[test]\nfn gone() {}\n"),
-        ]);
-        let found = named_tests_exist(&tree);
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].ends_with("there is no test gone"));
-        assert!(found[1].ends_with("10.3 names no test"));
+        let mut rows: String = design_lines().map(|n| format!("\n| {n} | x | `here` |")).collect();
+        for (from, to) in [
+            ("| 9.1 | x | `here` |", "| 9.1 | x | `sim::here` |"),
+            ("| 9.2 | x | `here` |", "| 9.2 | x | `gone` |"),
+            ("| 10.3 | x | `here` |", "| 10.3 | x | |"),
+            ("| 10.4 | x | `here` |", "| 10.4 | x | later: with the scan |"),
+            ("| 10.37 | x | `here` |", ""),
+        ] {
+            rows = rows.replace(from, to);
+        }
+        let source = "#[test]\nfn here() {}\n// #[test]\nfn gone() {}\n";
+        let found = named_tests_exist(&Tree::of(&[(TESTING, &rows), ("a.rs", source)]));
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].ends_with("line 10.37 of the design is not in the table"));
+        assert!(found[1].ends_with("there is no test gone"));
+        assert!(found[2].ends_with("10.3 names no test"));
     }
 }

@@ -21,6 +21,7 @@ use crate::units::{sectors, size};
 pub fn format(context: &Context, args: &Format) -> Outcome<ExitCode> {
     let config = context.config()?;
     let name = name(args)?;
+    spec::apart(&args.main, &args.spare)?;
     check_claims(&config, args, &name)?;
     let forced = |what| args.force.contains(&what);
     let open = |path: &str, read_only| {

@@ -47,6 +47,7 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     signals::on_stop(move || _ = asked.send(End::Asked))?;
     let spare = open(args, &args.spare)?;
     let main_spec = main_spec(context, args, spare.as_ref())?;
+    spec::apart(&main_spec, &args.spare)?;
     let main = open(args, &main_spec)?;
     let options = VolumeOptions {
         read_only: args.read_only,

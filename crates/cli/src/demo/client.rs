@@ -28,7 +28,7 @@ fn lost(error: &ClientError) -> Failure {
 
 /// Reads the whole volume with many requests under way and compares it with the model. A read that
 /// fails is cut in halves until it is known which sectors cannot be read.
-pub fn compare_all(client: &Client, model: &Model) -> Outcome<Compared> {
+pub fn compare_all(client: &Client, model: &mut Model) -> Outcome<Compared> {
     let mut found = Compared::default();
     let mut next = 0;
     let mut flying: HashMap<Cookie, (u64, u64)> = HashMap::new();
@@ -67,8 +67,6 @@ pub fn compare_all(client: &Client, model: &Model) -> Outcome<Compared> {
 pub struct Written {
     /// Writes acknowledged.
     pub acknowledged: u64,
-    /// Their bytes.
-    pub bytes: u64,
     /// Writes the server refused or could not do.
     pub failed: u64,
     /// The most that were under way at once.
@@ -77,56 +75,52 @@ pub struct Written {
     pub cut_off: usize,
 }
 
-/// Sends `edits` and keeps [`DEPTH`] of them under way. After `until` acknowledgements it doubles
-/// what is under way and calls `interrupt` at once, then sends nothing more; a connection that ends
-/// then is no error.
+/// Sends `edits` and keeps [`DEPTH`] of them under way until all are answered. With a `kill` only
+/// until so many are acknowledged: then it doubles what is under way, calls it at once and sends
+/// nothing more; that the connection ends is no error then.
 pub fn write_all(
     client: &Client,
     edits: &[Edit],
     model: &mut Model,
-    until: u64,
-    interrupt: impl FnOnce() -> Outcome<()>,
+    kill: Option<(u64, &mut dyn FnMut() -> Outcome<()>)>,
 ) -> Outcome<Written> {
     let mut written = Written::default();
-    let mut interrupt = Some(interrupt);
     let mut flying: HashMap<Cookie, &Edit> = HashMap::new();
     let mut waiting = edits.iter();
+    let (until, mut kill) = kill.map_or((u64::MAX, None), |(until, kill)| (until, Some(kill)));
+    let mut killed = false;
     loop {
-        let last = written.acknowledged >= until;
-        let depth = match (&interrupt, last) {
-            (None, _) => 0,
-            (Some(_), true) => 2 * DEPTH,
-            (Some(_), false) => DEPTH,
-        };
-        while flying.len() < depth {
+        let now = !killed && written.acknowledged >= until;
+        let depth = if now { 2 * DEPTH } else { DEPTH };
+        let mut sent = Vec::new();
+        while !killed && flying.len() < depth {
             let Some(edit) = waiting.next() else { break };
-            let cookie = send(client, edit, model)?;
-            flying.insert(cookie, edit);
-            written.most_in_flight = written.most_in_flight.max(flying.len());
+            flying.insert(send(client, edit)?, edit);
+            sent.push(edit);
         }
-        if last {
-            if let Some(interrupt) = interrupt.take() {
-                interrupt()?;
-            }
+        written.most_in_flight = written.most_in_flight.max(flying.len());
+        if let (true, Some(kill)) = (now, &mut kill) {
+            kill()?;
+            killed = true;
         }
+        // Only now, for it takes longer than a write: no answer has been looked at yet.
+        sent.iter().for_each(|edit| model.sent(edit.sector, &edit.bytes));
         let Some(done) = client.next_completed() else { break };
         let Some(edit) = flying.remove(&done.cookie) else { continue };
         match done.result {
             Ok(_) => {
                 model.answered(edit.sector, &edit.bytes);
                 written.acknowledged += 1;
-                written.bytes += edit.bytes.len() as u64;
             }
             Err(ClientError::Remote(_)) => written.failed += 1,
-            Err(_) if interrupt.is_none() => written.cut_off += 1,
+            Err(_) if killed => written.cut_off += 1,
             Err(error) => return Err(lost(&error)),
         }
     }
     Ok(written)
 }
 
-fn send(client: &Client, edit: &Edit, model: &mut Model) -> Outcome<Cookie> {
-    model.sent(edit.sector, &edit.bytes);
+fn send(client: &Client, edit: &Edit) -> Outcome<Cookie> {
     let offset = edit.sector * SECTOR;
     let write = Operation::Write { offset, data: &edit.bytes, fua: false };
     client.submit(write).map_err(|error| lost(&error))

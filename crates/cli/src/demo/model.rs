@@ -105,17 +105,22 @@ impl Model {
         self.unreadable.len() as u64
     }
 
-    /// Compares what was read from `sector` on.
-    pub fn compare(&self, sector: u64, bytes: &[u8], found: &mut Compared) {
+    /// Compares what was read from `sector` on. What was in doubt is settled by it: it has been
+    /// served, so it must not change any more.
+    pub fn compare(&mut self, sector: u64, bytes: &[u8], found: &mut Compared) {
         for (at, content) in (sector..).zip(bytes.chunks_exact(SECTOR as usize)) {
             let seen = digest(content);
             let doubts = self.in_doubt.get(&at);
-            let known = self.acknowledged.get(at as usize);
-            if known == Some(&seen) || doubts.is_some_and(|doubts| doubts.contains(&seen)) {
-                found.right += 1;
-                found.in_doubt += u64::from(doubts.is_some());
-            } else {
+            let Some(known) = self.acknowledged.get_mut(at as usize) else { continue };
+            if *known != seen && !doubts.is_some_and(|doubts| doubts.contains(&seen)) {
                 found.wrong(at);
+                continue;
+            }
+            found.right += 1;
+            if doubts.is_some() {
+                found.in_doubt += 1;
+                *known = seen;
+                self.in_doubt.remove(&at);
             }
         }
     }
@@ -138,7 +143,7 @@ mod tests {
         vec![byte; SECTOR as usize]
     }
 
-    fn compared(model: &Model, at: u64, byte: u8) -> Compared {
+    fn compared(model: &mut Model, at: u64, byte: u8) -> Compared {
         let mut found = Compared::default();
         model.compare(at, &sector(byte), &mut found);
         found
@@ -148,16 +153,19 @@ mod tests {
     fn only_acknowledged_or_doubtful_content_is_right() {
         let mut model = Model::default();
         model.append(&[sector(1), sector(2)].concat());
-        assert_eq!(compared(&model, 0, 1).right, 1);
-        assert_eq!(
-            (compared(&model, 1, 1).wrong, compared(&model, 1, 1).first_wrong),
-            (1, Some(1))
-        );
+        assert_eq!(compared(&mut model, 0, 1).right, 1);
+        let wrong = compared(&mut model, 1, 1);
+        assert_eq!((wrong.wrong, wrong.first_wrong), (1, Some(1)));
         model.sent(0, &sector(3));
-        assert_eq!((compared(&model, 0, 1).right, compared(&model, 0, 3).in_doubt), (1, 1));
-        assert_eq!(compared(&model, 0, 0).wrong, 1);
-        model.answered(0, &sector(3));
-        assert_eq!((compared(&model, 0, 3).right, compared(&model, 0, 1).wrong), (1, 1));
+        assert_eq!(compared(&mut model, 0, 0).wrong, 1);
+        assert_eq!(compared(&mut model, 0, 3).in_doubt, 1);
+        assert_eq!(compared(&mut model, 0, 1).wrong, 1, "the write has been seen");
+        model.sent(0, &sector(4));
+        assert_eq!(compared(&mut model, 0, 3).in_doubt, 1);
+        assert_eq!(compared(&mut model, 0, 4).wrong, 1, "the old content has been seen");
+        model.answered(0, &sector(5));
+        assert_eq!(compared(&mut model, 0, 5).right, 1);
+        assert_eq!(compared(&mut model, 0, 3).wrong, 1);
     }
 
     #[test]

@@ -199,12 +199,6 @@ impl Workshop {
     }
 }
 
-impl Drop for Workshop {
-    fn drop(&mut self) {
-        self.remove();
-    }
-}
-
 /// Whether the file system at `path` has twice the room that is needed.
 fn has_room(path: &Path, needed_bytes: u64) -> bool {
     rustix::fs::statvfs(path)

@@ -116,7 +116,7 @@ pub trait Image {
 pub trait Store {
     /// The pages' content.
     type Page: Image;
-    /// Cached images, 2 to 256: at most so many pages are in a commit or in doubt at once.
+    /// Cached images, 2 to 255: at most so many pages are in a commit or in doubt at once.
     type Cache: DerefMut<Target = [Cached<Self::Page>]>;
     /// One for the header and one for each table page, see [`state_count`](super::state_count).
     type States: DerefMut<Target = [PageState]>;

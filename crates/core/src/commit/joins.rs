@@ -17,8 +17,8 @@ pub enum OutcomeKind {
     Reversed,
 }
 
-/// How one joined change ended; one for every [`join`](super::Commit::join), and a second one if the
-/// first is [`OutcomeKind::InDoubt`].
+/// How one joined change ended; one for every [`join`](super::Commit::join), and a second one if
+/// the first is [`OutcomeKind::InDoubt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// As given to `join`.

@@ -22,11 +22,11 @@
 //! *Degraded.* Nothing new joins while fewer than four copies can be written: two copies hold I/O
 //! that was given up, or a page is in doubt because two writes failed or because its reversal did
 //! (a page in doubt after a failed flush holds up nothing but itself). The way out needs no step of
-//! its own: a given-up I/O returns, or a reversal, which is tried in the background all the time, is
-//! acknowledged. There is no such thing as a current copy, only current pages: every commit writes
-//! whole pages to all five copies, so a copy that can be written again becomes current page by page,
-//! and what it still holds of other pages loses by its stamp, since every page served at open stands
-//! on four copies under a stamp that nothing older reaches.
+//! its own: a given-up I/O returns, or a reversal, which is tried in the background all the time,
+//! is acknowledged. There is no such thing as a current copy, only current pages: every commit
+//! writes whole pages to all five copies, so a copy that can be written again becomes current page
+//! by page, and what it still holds of other pages loses by its stamp, since every page served at
+//! open stands on four copies under a stamp that nothing older reaches.
 
 mod cache;
 mod change;

@@ -2,15 +2,16 @@
 //! Writing a group of pages through the five copies, for commits and opens alike.
 //!
 //! Every page of the group (a *line*) goes to two copies, then the device is flushed for all of
-//! them; then two more and a flush; then the fifth and a flush. A crash therefore hurts no more than
-//! two copies of a page, and three valid ones stand besides. Which copies come first is the page's
-//! own: torn ones, then failed ones, then good ones, so that good ones are risked last. A copy whose
-//! write failed is hurt already, so a line that has one goes on with one copy at a time: else a crash
-//! would leave two valid copies, and one more that cannot be read would be one too many.
+//! them; then two more and a flush; then the fifth and a flush. A crash therefore hurts no more
+//! than two copies of a page, and three valid ones stand besides. Which copies come first is the
+//! page's own: torn ones, then failed ones, then good ones, so that good ones are risked last. A
+//! copy whose write failed is hurt already, so a line that has one goes on with one copy at a time:
+//! else a crash would leave two valid copies, and one more that cannot be read would be one too
+//! many.
 //!
 //! A copy is durable when its write and the flush behind it were good and no flush failure of the
-//! device was counted since the pair was begun: a failure that another flush collected may have been
-//! this write's. A pair that failed so is never flushed again alone, since a second flush says
+//! device was counted since the pair was begun: a failure that another flush collected may have
+//! been this write's. A pair that failed so is never flushed again alone, since a second flush says
 //! nothing about writes whose failure the first one has reported. Four durable copies acknowledge a
 //! line, two failed ones end it; the other lines go on.
 

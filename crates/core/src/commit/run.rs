@@ -20,7 +20,7 @@ impl<S: Store> Commit<S> {
     pub fn next_io(&mut self, now: Millis) -> Option<Io> {
         loop {
             if self.is_over() {
-                self.abandon();
+                self.end();
                 return None;
             }
             let io = match self.phase {
@@ -54,6 +54,13 @@ impl<S: Store> Commit<S> {
     /// What waits for a commit that will not come fails cleanly.
     fn abandon(&mut self) {
         joins::shift(&mut self.joins, None, Stage::Next, Stage::Over, Some(OutcomeKind::Failed));
+    }
+
+    /// No more is written: what a close has cut short is in doubt for good.
+    fn end(&mut self) {
+        self.abandon();
+        let doubt = Some(OutcomeKind::InDoubt);
+        joins::shift(&mut self.joins, None, Stage::Current, Stage::Doubt, doubt);
     }
 
     /// Begins a commit if one is wanted.
@@ -285,7 +292,6 @@ impl<S: Store> Commit<S> {
         }
         self.commits = self.commits.saturating_add(u64::from(acked));
         self.phase = Phase::Idle;
-        self.wire.quiet();
         self.close_ended(header);
     }
 }

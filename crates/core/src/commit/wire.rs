@@ -11,7 +11,10 @@ use super::cache::Out;
 use super::image::{Io, IoId, IoKind, PageId};
 use crate::Millis;
 
-/// What an [`IoId`] names: 2 bits of kind, 3 of copy, 8 of place, 19 of a running number.
+/// What an [`IoId`] names: 2 bits of kind, 3 of copy, 8 of place, 19 of a running number; of a
+/// flush 30 of it. An I/O that was given up keeps its name until it returns: no other to its copy
+/// can get the same meanwhile, since none is sent, and no other flush within a thousand million
+/// I/Os.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Read { copy: CopyIndex, place: usize },
@@ -21,6 +24,7 @@ pub(crate) enum Name {
 
 const TAG_BITS: u32 = 19;
 const TAG_MASK: u32 = 0x7_ffff;
+const FLUSH: u32 = 3 << 30;
 /// The place of a read that belongs to no place of the cache.
 pub(crate) const NO_PLACE: usize = 255;
 
@@ -38,10 +42,10 @@ impl Wire {
     }
 
     fn name(&mut self, kind: u32, copy: CopyIndex, place: usize) -> u32 {
-        self.tag = self.tag.wrapping_add(1) & TAG_MASK;
+        self.tag = self.tag.wrapping_add(1);
         let place = u32::try_from(place).unwrap_or(0) & 0xff;
         let rest = (kind << 3 | (u32::from(copy.0) & 7)) << 8 | place;
-        rest << TAG_BITS | self.tag
+        rest << TAG_BITS | self.tag & TAG_MASK
     }
 
     pub(crate) fn read(&mut self, page: PageId, copy: CopyIndex, place: usize) -> Io {
@@ -55,14 +59,8 @@ impl Wire {
     }
 
     pub(crate) fn flush(&mut self) -> Io {
-        Io { id: IoId(self.name(3, CopyIndex(0), 0)), kind: IoKind::Flush }
-    }
-
-    /// Nothing is at the device: names may start anew.
-    pub(crate) fn quiet(&mut self) {
-        if self.stuck.iter().all(|n| *n == 0) {
-            self.tag = 0;
-        }
+        self.tag = self.tag.wrapping_add(1);
+        Io { id: IoId(FLUSH | (self.tag & !FLUSH)), kind: IoKind::Flush }
     }
 
     pub(crate) fn is_stuck(&self, copy: CopyIndex) -> bool {

@@ -59,7 +59,8 @@ pub(super) const CLEAR_STEP: u64 = u64::MAX;
 
 impl<M: Memory> Machine<M> {
     /// Carries a message out. `Some`: the answer is known now; `None`: it comes as
-    /// [`Action::Reply`](crate::api::Action::Reply). Words that only ask (`status`, `list`, `stats`,
+    /// [`Action::Reply`](crate::api::Action::Reply). Words that only ask (`status`, `list`,
+    /// `stats`,
     /// `help`, `ping`, `get`) are the front end's and answered here with what `save` answers.
     pub fn act(&mut self, id: u64, command: &Command, now: Millis) -> Option<Done> {
         self.now = now;

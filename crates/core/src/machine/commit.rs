@@ -292,7 +292,7 @@ impl<M: Memory> Machine<M> {
         let id = self.grace.begin(&self.shared.pieces, sector, false);
         self.job(j).wait = Wait::Grace(id);
         self.woke(now);
-        self.grace_tick(now);
+        self.poll_grace(j, now);
     }
 
     /// The readers have returned.

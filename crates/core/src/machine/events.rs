@@ -11,7 +11,7 @@ use crate::broken::{Broken, is};
 use crate::resolve::{Mark, Place, Run};
 
 use super::job::{Goal, Stage, Trial, Wait, run_mask};
-use super::probe::HEAL_INTERVAL_MS;
+use super::write::retry_at;
 use super::{Input, Machine, Memory, Mode, pump};
 
 impl<M: Memory> Machine<M> {
@@ -86,7 +86,7 @@ impl<M: Memory> Machine<M> {
             if read {
                 return Disposition::Fail(class);
             }
-            return Disposition::RetryAt(now.saturating_add(HEAL_INTERVAL_MS).min(deadline));
+            return retry_at(now, deadline).map_or(Disposition::Fail(class), Disposition::RetryAt);
         }
         if read && u64::from(failure.took_ms).saturating_mul(2) >= limit {
             return Disposition::Fail(class);
@@ -160,12 +160,12 @@ impl<M: Memory> Machine<M> {
     fn judge_parked(&mut self, piece: &Piece, now: Millis) -> Disposition {
         let limit = u64::from(self.settings.recovery_limit_ms());
         let deadline = piece.since.unwrap_or(now).saturating_add(limit);
+        if now >= deadline {
+            return Disposition::Fail(Class::Io);
+        }
         let run = self.shared.resolve(piece.sector, u64::from(piece.sectors));
         if run.sectors < u64::from(piece.sectors) {
             return Disposition::Again;
-        }
-        if now >= deadline {
-            return Disposition::Fail(Class::Io);
         }
         let Some((unit, blocks)) = self.geometry().in_one_unit(piece.sector, piece.sectors) else {
             return Disposition::Split;
@@ -294,16 +294,17 @@ impl<M: Memory> Machine<M> {
         }
         if self.job(j).late {
             let job = *self.job(j);
-            // Late or not, what was written in place is good: a mark would hide what can be read.
-            let failed = if answer == Answer::Good { 0 } else { u8::MAX };
-            let good = match job.stage {
-                Stage::Try => job.own & !failed,
+            let good = answer == Answer::Good;
+            let written = match job.stage {
+                Stage::Try if good => job.own,
                 Stage::LastTry => {
-                    job.own & !(job.todo | job.unsure | (failed & run_mask(job.cursor, 1)))
+                    let failed = if good { 0 } else { run_mask(job.cursor, 1) };
+                    job.own & !(job.todo | job.unsure | failed)
                 }
                 _ => 0,
             };
-            self.shared.pending.drop_marks(job.unit, good);
+            // Late or not, it was written in place: a mark would hide what can be read.
+            self.shared.pending.drop_marks(job.unit, written);
             return self.release(j, now);
         }
         self.step(j, Input::Answer(answer), now);
@@ -328,7 +329,6 @@ impl<M: Memory> Machine<M> {
     /// Somebody on the fast path has come back whom a grace waits for.
     pub fn grace_tick(&mut self, now: Millis) {
         self.now = now;
-        self.poll_graces(now);
         self.pump(now);
     }
 
@@ -347,7 +347,6 @@ impl<M: Memory> Machine<M> {
             self.waiting_until = None;
             self.woke(now);
         }
-        self.poll_graces(now);
         self.commit.tick(now);
         self.pump(now);
     }

@@ -15,6 +15,7 @@
 //! the spare *began*. An open begins with the two different. Main is always flushed.
 
 use crate::api::{Class, Dev, FlushCounts};
+use crate::broken::{Broken, is};
 
 /// The flushes of one device.
 #[derive(Clone, Copy, Debug)]
@@ -76,11 +77,7 @@ impl Line {
         match result {
             Ok(()) => {
                 self.covered =
-                    if crate::broken::is(crate::broken::Broken::FlushCountsUnansweredWrites) {
-                        written_now
-                    } else {
-                        self.noted
-                    };
+                    if is(Broken::FlushCountsUnansweredWrites) { written_now } else { self.noted };
             }
             Err(class) => {
                 self.class = class;
@@ -165,8 +162,10 @@ impl<F: core::ops::DerefMut<Target = [ClientFlush]>> Flushes<F> {
         };
         *place = ClientFlush {
             id: Some(id),
-            main: main.ask(),
-            spare: spare.uncovered(spare_written).then(|| spare.ask()),
+            // Round 0 has always ended.
+            main: if is(Broken::NoMainFlush) { 0 } else { main.ask() },
+            spare: (spare.uncovered(spare_written) && !is(Broken::NoSpareFlush))
+                .then(|| spare.ask()),
             arrived,
             bad: unanswered,
         };

@@ -30,7 +30,8 @@ pub(super) struct Health {
     /// Number of the probe running or, if none runs, of the last one.
     pub(super) number: u32,
     running: bool,
-    begun: bool,
+    /// Reads of this probe that are to be handed out, one bit each.
+    to_send: u8,
     good: u8,
     answered: u8,
     /// Reads that are still at the device, from whatever probe.
@@ -60,7 +61,7 @@ impl Health {
             streak: 0,
             number: 0,
             running: false,
-            begun: false,
+            to_send: 0,
             good: 0,
             answered: 0,
             out: [false; READS],
@@ -88,13 +89,16 @@ impl Health {
         }
         self.wanted = false;
         self.running = true;
-        self.begun = true;
         self.number = self.number.wrapping_add(1);
         self.good = 0;
         self.answered = 0;
-        for out in &self.out {
+        self.to_send = 0;
+        // A read of an older probe that never came back keeps its place and counts as bad.
+        for (place, out) in self.out.iter().enumerate() {
             if *out {
                 self.answered = self.answered.saturating_add(1);
+            } else {
+                self.to_send |= bit(place);
             }
         }
         self.deadline = now.saturating_add(timeout_ms);
@@ -108,16 +112,12 @@ impl Health {
 
     /// The places of the reads to submit now, once a probe.
     pub(super) fn next_read(&mut self) -> Option<usize> {
-        if !self.begun {
-            return None;
+        let place = (0..READS).find(|place| self.to_send & bit(*place) != 0)?;
+        self.to_send &= !bit(place);
+        if let Some(out) = self.out.get_mut(place) {
+            *out = true;
         }
-        // A read of an older probe that never came back keeps its place and counts as bad.
-        let free = self.out.iter().position(|out| !out);
-        match free.and_then(|place| self.out.get_mut(place)) {
-            Some(out) => *out = true,
-            None => self.begun = false,
-        }
-        free
+        Some(place)
     }
 
     /// One of its reads came back. `number` is the probe it belonged to.
@@ -133,7 +133,7 @@ impl Health {
 
     /// Ends the probe if its result is known, or its time is over.
     pub(super) fn end(&mut self, now: Millis) -> Option<Ended> {
-        if !self.running || self.begun {
+        if !self.running || self.to_send != 0 {
             return None;
         }
         let enough = self.good >= 2;
@@ -179,6 +179,10 @@ impl Health {
             None
         }
     }
+}
+
+fn bit(place: usize) -> u8 {
+    1u8.wrapping_shl(u32::try_from(place).unwrap_or(0))
 }
 
 /// A generator for the places of probes; nothing depends on its quality.

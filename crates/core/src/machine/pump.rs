@@ -294,6 +294,8 @@ impl<M: Memory> Machine<M> {
             self.tell(Event::MetadataDegraded);
         }
         self.degraded = degraded;
+        // A grace that one job found over may have been another's too, and its piece not tell.
+        self.poll_graces(now);
         self.pump_waiting(now);
         self.pump_clear(now);
         self.pump_close(now);
@@ -365,11 +367,16 @@ impl<M: Memory> Machine<M> {
 
     pub(super) fn poll_graces(&mut self, now: Millis) {
         for j in 0..self.jobs.len() {
-            let Wait::Grace(id) = self.job(j).wait else { continue };
-            if self.job(j).goal != Goal::Free && self.grace.passed(&self.shared.pieces, id) {
-                self.job(j).wait = Wait::Nothing;
-                self.step(j, Input::Graced, now);
-            }
+            self.poll_grace(j, now);
+        }
+    }
+
+    /// Steps the job if the grace it waits for is over.
+    pub(super) fn poll_grace(&mut self, j: usize, now: Millis) {
+        let Wait::Grace(id) = self.job(j).wait else { return };
+        if self.job(j).goal != Goal::Free && self.grace.passed(&self.shared.pieces, id) {
+            self.job(j).wait = Wait::Nothing;
+            self.step(j, Input::Graced, now);
         }
     }
 

@@ -175,8 +175,10 @@ impl<M: Memory> Machine<M> {
     pub(super) fn hold(&mut self, j: usize, now: Millis) {
         let job = self.job(j);
         if !job.told && is_write(job.piece) {
-            job.say.again = Some(now.saturating_add(HEAL_INTERVAL_MS).min(job.deadline));
-            return self.release(j, now);
+            if let Some(at) = retry_at(now, job.deadline) {
+                job.say.again = Some(at);
+                return self.release(j, now);
+            }
         }
         self.fail_message(j, Reason::DeviceSuspect, now);
     }
@@ -257,8 +259,14 @@ impl<M: Memory> Machine<M> {
         let sector = self.geometry().unit_sector(self.job(j).unit);
         let id = self.grace.begin(&self.shared.pieces, sector, true);
         self.job(j).wait = Wait::Grace(id);
-        self.grace_tick(now);
+        self.poll_grace(j, now);
     }
+}
+
+/// When a held write is tried next: in a second, for the last time just before its limit.
+pub(super) fn retry_at(now: Millis, deadline: Millis) -> Option<Millis> {
+    let last = deadline.saturating_sub(1);
+    (now < last).then_some(now.saturating_add(HEAL_INTERVAL_MS).min(last))
 }
 
 /// Whether the piece is a write that waits for its answer.

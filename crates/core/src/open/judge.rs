@@ -27,9 +27,15 @@ pub enum CopySeen {
     Valid(Stamp),
 }
 
-/// The judgement over a page's copies; `force` takes one valid copy for enough.
-pub(super) fn judge_page(seen: &[Seen; COPIES], force: bool) -> Result<Judgement, Refusal> {
-    match judge(seen) {
+/// The judgement over the copies of a page that is no header; `force` takes one valid copy for
+/// enough.
+pub(super) fn judge_page(copies: &[SeenHeader; COPIES], force: bool) -> Result<Judgement, Refusal> {
+    let seen = copies.map(|copy| match copy {
+        SeenHeader::Valid { stamp, digest, .. } => Seen::Valid { stamp, digest },
+        SeenHeader::Unreadable => Seen::Unreadable,
+        SeenHeader::Invalid | SeenHeader::Newer { .. } => Seen::Invalid,
+    });
+    match judge(&seen) {
         Err(Refusal::TooFewValid { valid, unreadable }) if force && valid.count() == 1 => {
             let only = seen.iter().zip(ALL).find_map(|(seen, copy)| match seen {
                 Seen::Valid { stamp, .. } => Some((copy, *stamp)),
@@ -87,9 +93,9 @@ pub(super) fn state(judged: &Judgement) -> PageState {
     state
 }
 
-/// Whether `copy` wins over all that were seen before it.
-pub(super) fn wins(seen: &[Seen; COPIES], stamp: Stamp) -> bool {
-    seen.iter().all(|s| !matches!(s, Seen::Valid { stamp: other, .. } if *other >= stamp))
+/// Whether a copy with this stamp wins over all that were seen before it.
+pub(super) fn wins(seen: &[SeenHeader; COPIES], stamp: Stamp) -> bool {
+    seen.iter().all(|s| !matches!(s, SeenHeader::Valid { stamp: other, .. } if *other >= stamp))
 }
 
 /// Keeps one copy's entry.

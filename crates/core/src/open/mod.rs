@@ -4,8 +4,8 @@
 //! *Pass 1* reads and judges, and writes nothing. Which volume it is the headers say: the one that
 //! two valid headers share. Then every page's five copies are judged ([`judge`]), the header first,
 //! and the winning image is shown to the caller ([`OpenStep::Loaded`]) who checks what only it can:
-//! slots, duplicates. When all has been read ([`OpenStep::Judged`]) the caller checks main's identity
-//! and the host, and says whether to go on.
+//! slots, duplicates. When all has been read ([`OpenStep::Judged`]) the caller checks main's
+//! identity and the host, and says whether to go on.
 //!
 //! *Pass 2* writes. First the new generation, one above the highest that any page names, goes to
 //! the generation pages; four must take it. Only then can a page be written under it, so that no
@@ -24,7 +24,7 @@ mod run;
 
 use core::slice;
 
-use dmremap_format::{COPIES, Refusal, Seen, SeenHeader, Stamp, Uuid};
+use dmremap_format::{COPIES, Refusal, SeenHeader, Stamp, Uuid};
 
 use crate::broken::{Broken, is};
 use crate::commit::{
@@ -135,6 +135,8 @@ enum Phase {
     Repair(usize),
     Header,
     Opened(bool),
+    /// [`Refused::Copies`]; what was seen lies in the machine.
+    Unproven(PageId, Refusal),
     Refused(Refused),
 }
 
@@ -143,10 +145,8 @@ pub struct Open<S: Store> {
     cache: S::Cache,
     states: Option<S::States>,
     of: Option<VolumeId>,
-    /// What was seen of the five headers.
-    headers: [SeenHeader; COPIES],
-    /// What was seen of the page under judgement.
-    copies: [Seen; COPIES],
+    /// What was seen of the page under judgement; of other pages than the header in the same form.
+    copies: [SeenHeader; COPIES],
     /// The same for people.
     seen: [CopySeen; COPIES],
     outs: [Option<Out>; COPIES],
@@ -173,7 +173,7 @@ const HEADER: usize = 0;
 const SHOWN: usize = 1;
 
 impl<S: Store> Open<S> {
-    /// Begins. `cache` has at least two places. An I/O that is unanswered after `limit_ms` counts
+    /// Begins. `cache` has 2 to 255 places. An I/O that is unanswered after `limit_ms` counts
     /// as failed. With `force_quorum` one valid copy of a page is enough; nothing is written then.
     pub fn new(cache: S::Cache, limit_ms: Millis, force_quorum: bool) -> Self {
         let whole = PageState::default();
@@ -181,8 +181,7 @@ impl<S: Store> Open<S> {
             cache,
             states: None,
             of: None,
-            headers: [SeenHeader::Unreadable; COPIES],
-            copies: [Seen::Unreadable; COPIES],
+            copies: [SeenHeader::Unreadable; COPIES],
             seen: [CopySeen::Unread; COPIES],
             outs: [None; COPIES],
             asked: 0,
@@ -200,7 +199,7 @@ impl<S: Store> Open<S> {
             pairs: Pairs::IDLE,
         };
         open.cache.iter_mut().for_each(|c| c.clear());
-        if open.cache.len() <= SHOWN {
+        if !(SHOWN + 1..=NO_PLACE).contains(&open.cache.len()) {
             open.phase = Phase::Refused(Refused::NoMemory { table_pages: 0 });
         }
         open

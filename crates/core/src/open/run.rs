@@ -3,7 +3,7 @@
 
 use core::slice;
 
-use dmremap_format::{COPIES, CopyIndex, PageFault, PageIndex, Refusal, Seen, SeenHeader, Stamp};
+use dmremap_format::{COPIES, CopyIndex, PageFault, PageIndex, Refusal, SeenHeader, Stamp};
 
 use super::judge::{CopySeen, judge_header, judge_page, put, state, wins};
 use super::{HEADER, Open, OpenStep, Phase, Refused, SHOWN, Summary};
@@ -32,6 +32,9 @@ impl<S: Store> Open<S> {
                 Phase::Load(next) => self.step_load(next, now),
                 Phase::Generation | Phase::Repair(_) | Phase::Header => self.step_write(now),
                 Phase::Opened(writable) => Some(OpenStep::Opened { writable }),
+                Phase::Unproven(page, reason) => {
+                    Some(OpenStep::Refused(Refused::Copies { page, reason, seen: self.seen }))
+                }
                 Phase::Refused(reason) => Some(OpenStep::Refused(reason)),
             };
             if let Some(step) = step {
@@ -51,7 +54,7 @@ impl<S: Store> Open<S> {
     }
 
     pub(super) fn read(&mut self, page: PageId) {
-        self.copies = [Seen::Unreadable; COPIES];
+        self.copies = [SeenHeader::Unreadable; COPIES];
         self.seen = [CopySeen::Unread; COPIES];
         self.asked = 0;
         self.phase = Phase::Read(page);
@@ -82,13 +85,12 @@ impl<S: Store> Open<S> {
         if self.outs.iter().any(Option::is_some) {
             return Some(OpenStep::Wait);
         }
-        self.wire.quiet();
         let judged = match self.phase {
             Phase::Headers => self.judge_headers(),
             _ => self.judge(page),
         };
         if let Err(reason) = judged {
-            self.phase = Phase::Refused(Refused::Copies { page, reason, seen: self.seen });
+            self.phase = Phase::Unproven(page, reason);
         }
         None
     }
@@ -102,40 +104,37 @@ impl<S: Store> Open<S> {
                 return;
             }
         };
-        let stamp = match (self.phase, &self.of) {
-            (Phase::Headers, _) => {
-                let header = image.seen_header(copy);
-                put(&mut self.headers, copy, header);
-                match header {
-                    SeenHeader::Valid { stamp, .. } => Ok(stamp),
-                    SeenHeader::Newer { fault, .. } => Err(fault),
-                    _ => {
-                        let fault = image.check(&VolumeId::default(), PageId::Header, copy).err();
-                        Err(fault.unwrap_or(PageFault::Magic))
-                    }
-                }
-            }
-            (Phase::Read(page), Some(of)) => image.check(of, page, copy),
-            _ => return,
-        };
-        let (copies, seen) = match stamp {
-            Ok(stamp) => {
-                if matches!(self.phase, Phase::Read(_)) && wins(&self.copies, stamp) {
-                    if let Some(c) = self.cache.get_mut(SHOWN) {
+        let header = match (self.phase, self.of) {
+            (Phase::Headers, _) => image.seen_header(copy),
+            (Phase::Read(page), Some(id)) => match image.check(&id, page, copy) {
+                Ok(stamp) => {
+                    if let (true, Some(c)) = (wins(&self.copies, stamp), self.cache.get_mut(SHOWN))
+                    {
                         c.image.copy_from(image);
                     }
+                    let of = (id.volume, id.spare);
+                    SeenHeader::Valid { of, stamp, digest: image.digest(), fence: None }
                 }
-                (Seen::Valid { stamp, digest: image.digest() }, CopySeen::Valid(stamp))
-            }
-            Err(fault) => (Seen::Invalid, CopySeen::Invalid(fault)),
+                Err(_) => SeenHeader::Invalid,
+            },
+            _ => return,
         };
-        put(&mut self.copies, copy, copies);
+        put(&mut self.copies, copy, header);
+        let page = if let Phase::Read(page) = self.phase { page } else { PageId::Header };
+        let seen = match header {
+            SeenHeader::Valid { stamp, .. } => CopySeen::Valid(stamp),
+            SeenHeader::Newer { fault, .. } => CopySeen::Invalid(fault),
+            _ => {
+                let fault = image.check(&self.of.unwrap_or_default(), page, copy).err();
+                CopySeen::Invalid(fault.unwrap_or(PageFault::Magic))
+            }
+        };
         put(&mut self.seen, copy, seen);
     }
 
     /// All five headers have been seen: which volume is it, and which header wins?
     fn judge_headers(&mut self) -> Result<(), Refusal> {
-        let judged = judge_header(&self.headers, self.force_quorum)?;
+        let judged = judge_header(&self.copies, self.force_quorum)?;
         self.of = Some(VolumeId { volume: judged.volume, spare: judged.spare });
         self.header = state(&judged.page);
         self.highest = judged.page.stamp.generation;
@@ -269,7 +268,6 @@ impl<S: Store> Open<S> {
 
     /// The generation pages, a batch of repairs or the header have been written as far as they can.
     fn written(&mut self) {
-        self.wire.quiet();
         let lines = self.cache.iter().filter(|c| c.role == Role::Line);
         if let Some(c) = lines.into_iter().find(|c| !c.line.acked) {
             let written = u8::try_from(c.line.durable.count_ones()).unwrap_or(0);

@@ -294,3 +294,41 @@ fn vanished_spare_fails_flushes_only_if_something_may_be_lost() {
     assert_eq!(rig.reads(41, 1), Ok(vec![old(41)]), "main's blocks go on");
     assert_eq!(rig.reads(40, 1), Err(Class::Offline));
 }
+
+#[test]
+fn probe_has_three_reads_for_a_driver_that_answers_at_once() {
+    use dmremap_core::{Action, Answer, Dev, Disposition, Failure, Kind, OpKind, Piece};
+    let mut rig = Rig::new();
+    let piece = Piece {
+        request: 1,
+        kind: Kind::Write,
+        sector: 43,
+        sectors: 1,
+        fua: false,
+        hasty: false,
+        since: None,
+        verdict: false,
+    };
+    let failure = Failure { dev: Dev::Main, sector: 43, class: Class::Io, took_ms: 1 };
+    assert_eq!(rig.machine.failed(&piece, &failure, 0), Disposition::Taken);
+    let mut reads = 0;
+    while let Some(action) = rig.machine.next_action() {
+        let Action::Io(op) = action else { continue };
+        reads += u32::from(op.kind == OpKind::Probe);
+        assert!(reads <= 3);
+        rig.machine.answered(op.id, Answer::Good, None, 0);
+    }
+    assert_eq!(reads, 3);
+}
+
+#[test]
+fn nothing_is_submitted_at_the_limit_of_a_held_write() {
+    let mut rig = Rig::new();
+    rig.rule(Rule::new(MAIN, W | R | PROBE));
+    let id = rig.write(43, &[9]);
+    rig.advance(29_999);
+    rig.done();
+    rig.advance(10);
+    assert!(!rig.done().iter().any(|l| l.starts_with("client")));
+    assert_eq!(rig.ended(id), Some(Err(Class::Io)));
+}

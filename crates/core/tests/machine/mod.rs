@@ -2,6 +2,7 @@
 //! The scripted driver and the tests over it.
 #![allow(dead_code)]
 
+mod actions;
 mod disk;
 mod driver;
 mod rig;

@@ -55,6 +55,9 @@ const OF: VolumeId =
     VolumeId { volume: Uuid(*b"a volume of test"), spare: Uuid(*b"the spare of it.") };
 const QUEUES: usize = 2;
 
+/// An entry: its spare unit, and one letter a block (`m`, `s`, `g`).
+pub type Described = (Option<u64>, String);
+
 /// What a volume is made of.
 #[derive(Clone, Copy)]
 pub struct Setup {
@@ -207,6 +210,24 @@ fn open(
     open.into_commit((0..32).map(|_| Joined::EMPTY).collect(), 0).unwrap()
 }
 
+fn shared_of(setup: &Setup, layout: &Layout, table: Table<Words>) -> Arc<Shared<Words>> {
+    Arc::new(Shared::new(SharedParts {
+        geometry: Geometry {
+            main_sectors: setup.main_sectors,
+            block_sectors: setup.block_sectors,
+            data_start: layout.data_start(),
+        },
+        table,
+        readers: Readers::new(words(Readers::<Words>::words(QUEUES)), QUEUES),
+        region: words(RegionMap::<Words>::words()),
+        busy: words(Busy::<Words>::words()),
+        pending: words(Pending::<Words>::words()),
+        pieces: words(Pieces::<Words>::words(QUEUES)),
+        paths: words(Shared::<Words>::path_words(QUEUES)),
+        queues: QUEUES,
+    }))
+}
+
 impl Rig {
     /// A new volume, opened.
     pub fn new() -> Rig {
@@ -225,23 +246,15 @@ impl Rig {
     }
 
     fn open(setup: Setup, layout: Layout, mut disks: [Vec<Sector>; 2]) -> Rig {
+        // `DMREMAP_BROKEN=NAME cargo test --features broken --test machine_rules` must fail.
+        #[cfg(feature = "broken")]
+        if let Ok(name) = std::env::var("DMREMAP_BROKEN") {
+            use dmremap_core::broken::{Broken, select};
+            select(Broken::from_name(&name).expect("the name of a variant"));
+        }
         let max = setup.entries as usize;
         let (table, writer) = Table::new(words(Table::<Words>::words(max)), max);
-        let shared = Arc::new(Shared::new(SharedParts {
-            geometry: Geometry {
-                main_sectors: setup.main_sectors,
-                block_sectors: setup.block_sectors,
-                data_start: layout.data_start(),
-            },
-            table,
-            readers: Readers::new(words(Readers::<Words>::words(QUEUES)), QUEUES),
-            region: words(RegionMap::<Words>::words()),
-            busy: words(Busy::<Words>::words()),
-            pending: words(Pending::<Words>::words()),
-            pieces: words(Pieces::<Words>::words(QUEUES)),
-            paths: words(Shared::<Words>::path_words(QUEUES)),
-            queues: QUEUES,
-        }));
+        let shared = shared_of(&setup, &layout, table);
         let units = layout.spare_units();
         let mut loader = Loader {
             writer,
@@ -316,7 +329,7 @@ impl Rig {
     }
 
     /// What the table says of a unit: spare unit, and one letter a block (`m`, `s`, `g`).
-    pub fn entry(&self, unit: u64) -> Option<(Option<u64>, String)> {
+    pub fn entry(&self, unit: u64) -> Option<Described> {
         self.shared.table.get(UnitIndex(unit)).map(|e: Entry| describe(e.spare, e.states))
     }
 
@@ -326,7 +339,7 @@ impl Rig {
     }
 
     /// What an open of the spare would find now: entries by unit, and quarantined units.
-    pub fn saved(&self) -> (BTreeMap<u64, (Option<u64>, String)>, Vec<u64>) {
+    pub fn saved(&self) -> (BTreeMap<u64, Described>, Vec<u64>) {
         let (mut entries, mut quarantined) = (BTreeMap::new(), Vec::new());
         let mut disk = self.disks[1].clone();
         open(&self.layout, &mut disk, false, |page, image| {
@@ -368,7 +381,7 @@ impl Rig {
     }
 }
 
-fn describe(spare: Option<dmremap_format::SpareUnit>, states: States) -> (Option<u64>, String) {
+fn describe(spare: Option<dmremap_format::SpareUnit>, states: States) -> Described {
     let letter = |b: u8| match states.get(b) {
         BlockState::Main => 'm',
         BlockState::Spare => 's',

@@ -2,10 +2,10 @@
 //! Metadata machines on a modelled spare with pages of a few bytes, for the exhaustive models.
 //!
 //! The machines are the real ones; only the content of a page is small. The spare's permitted
-//! faults: a write that was sent and not flushed may, after a power cut, have left the old page, the
-//! new one or a torn one, each copy by itself; a write that failed, or that lay behind a flush that
-//! failed, may have left any of the three whatever is flushed later, until the place is written
-//! anew and flushed; a copy's reads may fail for the length of a session.
+//! faults: a write that was sent and not flushed may, after a power cut, have left the old page,
+//! the new one or a torn one, each copy by itself; a write that failed, or that lay behind a flush
+//! that failed, may have left any of the three whatever is flushed later, until the place is
+//! written anew and flushed; a copy's reads may fail for the length of a session.
 #![allow(dead_code)]
 
 pub mod model;
@@ -376,7 +376,7 @@ impl<'a> Spare<'a> {
 }
 
 /// What an open would serve; nothing is written.
-pub fn peek(pages: &[Tiny], reads: u8) -> Result<Vec<Content>, Refused> {
+pub fn peek(pages: &[Tiny], reads: u8) -> Result<Vec<Content>, Box<Refused>> {
     let tables = pages.len() / 5 - 2;
     let mut open = Open::<TinyStore>::new(cache(2), 1000, false);
     let mut served = Vec::new();
@@ -394,7 +394,7 @@ pub fn peek(pages: &[Tiny], reads: u8) -> Result<Vec<Content>, Refused> {
             }
             OpenStep::Loaded(_) => open.accept_header(vec![PageState::default(); tables + 1]),
             OpenStep::Judged(_) => return Ok(served),
-            OpenStep::Refused(reason) => return Err(reason),
+            OpenStep::Refused(reason) => return Err(Box::new(reason)),
             step => panic!("{step:?} in pass 1"),
         }
     }
@@ -409,7 +409,7 @@ pub struct Served {
 }
 
 /// Opens as session `session`.
-pub fn open(spare: &mut Spare<'_>, session: u8) -> Result<Served, Refused> {
+pub fn open(spare: &mut Spare<'_>, session: u8) -> Result<Served, Box<Refused>> {
     let mut open = Open::<TinyStore>::new(cache(4), 1000, false);
     let mut tables = Vec::new();
     loop {
@@ -441,7 +441,7 @@ pub fn open(spare: &mut Spare<'_>, session: u8) -> Result<Served, Refused> {
                 let commit = open.into_commit(joins, 0).expect("opened");
                 return Ok(Served { commit, tables, writable });
             }
-            OpenStep::Refused(reason) => return Err(reason),
+            OpenStep::Refused(reason) => return Err(Box::new(reason)),
         }
     }
 }

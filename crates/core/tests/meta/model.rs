@@ -278,11 +278,15 @@ impl Session<'_> {
     fn open(&self, spare: &mut Spare<'_>) -> Result<Option<Commit<TinyStore>>, String> {
         let faults = spare.faults;
         let broken = faults.flush.is_some() || faults.writes.count_ones() > 1;
+        let unwritten = |refused: &Refused| {
+            matches!(
+                refused,
+                Refused::GenerationNotWritten { .. } | Refused::RepairNotWritten { .. }
+            )
+        };
         let served = match open(spare, self.number) {
             Ok(served) => served,
-            Err(Refused::GenerationNotWritten { .. } | Refused::RepairNotWritten { .. })
-                if broken =>
-            {
+            Err(refused) if broken && unwritten(&refused) => {
                 self.ghost.borrow_mut().search.unwritten += 1;
                 self.cut(&spare.disk, None);
                 return Ok(None);

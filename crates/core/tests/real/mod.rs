@@ -161,7 +161,7 @@ pub fn session(number: u8) -> MetadataChange {
 }
 
 /// Opens as session `number`.
-pub fn open(spare: &mut Spare, number: u8) -> Result<Served, Refused> {
+pub fn open(spare: &mut Spare, number: u8) -> Result<Served, Box<Refused>> {
     let cache = (0..4).map(|_| Cached::new([0; PAGE_BYTES])).collect();
     let mut open = Open::<RealStore>::new(cache, 1000, false);
     let mut content =
@@ -202,7 +202,7 @@ pub fn open(spare: &mut Spare, number: u8) -> Result<Served, Refused> {
                 let commit = open.into_commit(vec![Joined::EMPTY; 8], 0).expect("opened");
                 return Ok(Served { commit, content, writable });
             }
-            OpenStep::Refused(reason) => return Err(reason),
+            OpenStep::Refused(reason) => return Err(Box::new(reason)),
             OpenStep::Wait => panic!("nothing to wait for"),
         }
     }
