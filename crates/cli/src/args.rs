@@ -91,6 +91,8 @@ pub enum Force {
 pub enum AcceptMain {
     /// It is the same disk, behind another cable or in another dock
     Same,
+    /// Another disk that main was copied onto; comes with a later version
+    Copy,
 }
 
 /// `format`.
@@ -288,6 +290,8 @@ mod tests {
              --strict-spare-size --dry-run --yes --force=volume --force=foreign-signature",
             "dmremap serve --spare /b --nbd unix:/x --control /y --read-only --force=in-use",
             "dmremap serve --spare /b --main /a --stdio",
+            "dmremap serve --spare /b --main DEV --accept-main=same",
+            "dmremap serve --spare /b --accept-main=copy",
             "dmremap status n --test",
             "dmremap status --control /x --json",
             "dmremap list --spare /b --json",

@@ -5,13 +5,13 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Bench, accept, ask, flush, original, read, write};
+use common::{Bench, accept, ask, flush, original, read, superblock, write};
 use dmremap_core::{Class, Done, Event, Kind, Reason, message};
 use dmremap_engine::{
-    BadRun, Device, ErrorClass, FormatOptions, MemoryDevice, OpenOptions, Volume, VolumeError,
-    VolumeOptions, format, open_device,
+    BadRun, Device, ErrorClass, FormatOptions, MemoryDevice, Volume, VolumeError, VolumeOptions,
+    format,
 };
-use dmremap_format::{CopyIndex, Header, HeaderMut, PAGE_BYTES, Session, Uuid};
+use dmremap_format::{Header, HeaderMut, PAGE_BYTES, Session, Uuid};
 
 const MAIN: u64 = 8192;
 const SPARE: u64 = 16_384;
@@ -171,7 +171,7 @@ fn failure_9_12_another_volume_or_main_is_refused_and_nothing_written() {
     let bench = Bench::formatted(MAIN, SPARE, 512);
     let before = (bench.main.content(), bench.spare.content());
     let refuse = |options: &VolumeOptions| bench.try_open(options).err().expect("refused");
-    assert!(matches!(refuse(&VolumeOptions::default()), VolumeError::Main { other: false, .. }));
+    assert!(matches!(refuse(&VolumeOptions::default()), VolumeError::Main { .. }));
     bench.set_spare_map("0 0x20000 -\n0x80000 0x20000 -\n0x100000 0x20000 -\n0x200000 0x20000 -\n");
     let error = refuse(&accept());
     assert!(matches!(error, VolumeError::Metadata { .. }), "{error}");
@@ -220,62 +220,6 @@ fn opens_and_closes_leak_neither_threads_nor_descriptors() {
     let before = (count("task"), count("fd"));
     (1..40).for_each(cycle);
     assert_eq!((count("task"), count("fd")), before);
-}
-
-/// What mkfs.ext4 leaves where the UUID lies.
-fn superblock(uuid: u8) -> Vec<u8> {
-    let mut bytes = vec![0u8; 4096];
-    bytes[1024..1032].copy_from_slice(&[0, 4, 0, 0, 0, 16, 0, 0]);
-    bytes[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
-    bytes[0x44c] = 1;
-    bytes[0x468..0x478].fill(uuid);
-    bytes
-}
-
-/// DESIGN 10.34: mkfs on the volume changes the identity that the next open compares.
-#[test]
-fn mkfs_on_the_volume_is_noted_within_a_second_and_at_close() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let path = dir.path().join("main");
-    std::fs::File::create(&path).unwrap().set_len(4 << 20).unwrap();
-    let options = OpenOptions { force_buffered: true, ..OpenOptions::default() };
-    let spare: Arc<dyn Device> = Arc::new(MemoryDevice::new(SPARE));
-    let main = || open_device(path.to_str().unwrap(), &options).unwrap();
-    format(&main(), &spare, &FormatOptions::default()).unwrap();
-    let open = || {
-        let options = VolumeOptions::default();
-        Volume::open(main(), spare.clone(), &options, |_| {}).expect("proved by the file")
-    };
-    let header_knows = |uuid: u8| {
-        let mut page = Box::new([0; PAGE_BYTES]);
-        spare.read_at(&mut page[..], 0).unwrap();
-        let header = Header::check(&page, CopyIndex(0)).ok();
-        header.and_then(|header| header.content(0)).is_some_and(|row| row.uuid.0 == [uuid; 16])
-    };
-
-    let volume = open();
-    assert_eq!(ask(&volume, Kind::Write, 0, 8, superblock(1)).1, []);
-    assert!(volume.close());
-    assert!(header_knows(1), "taken at close");
-    drop(volume);
-    let volume = open();
-    assert!(!volume.info().content_changed);
-    assert_eq!(ask(&volume, Kind::Write, 0, 8, superblock(2)).1, []);
-    while !header_knows(2) {
-        std::thread::yield_now();
-    }
-    volume.abandon();
-    drop(volume);
-    let volume = open();
-    assert!(!volume.info().content_changed);
-    assert!(volume.close());
-    drop(volume);
-
-    // Behind the volume's back it is seen: worth an event on a disk that is proved.
-    main().write_at(&superblock(3), 0, true).unwrap();
-    let volume = open();
-    assert!(volume.info().content_changed);
-    assert!(volume.close() && header_knows(3));
 }
 
 #[test]
@@ -365,10 +309,10 @@ fn messages_move_units_and_bring_them_home() {
     assert_eq!(content[(spare_sector as usize + 4) * 512..][..512], [5; 512]);
     let mut runs = Vec::new();
     volume.runs(0, |run| {
-        runs.push((run.main_sector, run.sectors, run.spare));
+        runs.push((run.main_sector, run.sectors, run.spare, run.cause));
         true
     });
-    assert_eq!(runs, [(800, 8, Some((0, spare_sector)))]);
+    assert_eq!(runs, [(800, 8, Some((0, spare_sector)), "remap")]);
     assert_eq!(say("unremap 804"), Done::Unremapped);
     let want = [original(800, 4), vec![5; 512], original(805, 3)].concat();
     assert_eq!(bench.main.content()[800 * 512..808 * 512], want);

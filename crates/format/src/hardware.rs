@@ -66,6 +66,14 @@ pub struct Doubts {
     pub usb_bridge: bool,
     /// Another device of this host has the same.
     pub seen_twice: bool,
+    /// It lacks what would make it one of a kind: a serial number without a model.
+    pub partial: bool,
+}
+
+impl Doubts {
+    const fn any(self) -> bool {
+        self.usb_bridge || self.seen_twice || self.partial
+    }
 }
 
 /// [`IdentityRow::flags`]: the identifier was proof when it was taken.
@@ -108,7 +116,7 @@ impl Hardware {
             }
         }
         long.finish(&mut made);
-        if !(doubts.usb_bridge || doubts.seen_twice || is_constant(first)) {
+        if !(doubts.any() || is_constant(first)) {
             made.flags |= FLAG_PROOF;
         }
         Some(made)

@@ -221,9 +221,9 @@ impl<'a> IdentityRow<'a> {
 pub struct ContentRow {
     /// Not 0.
     pub kind: u16,
-    /// The probe's.
+    /// The upper part of its place, see [`Content`](crate::identity::Content).
     pub flags: u16,
-    /// The probe's: which of several of one kind.
+    /// The lower part of its place.
     pub place: u32,
     /// The UUID, or a shorter identifier with zeros behind it.
     pub uuid: Uuid,

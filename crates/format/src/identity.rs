@@ -183,38 +183,28 @@ impl Judgement {
         matches!(self, Judgement::Same { .. } | Judgement::Moved { .. })
     }
 
-    /// What it means and what to do next.
+    /// What it means; what to do next is for the caller, who knows what can be typed.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
             Judgement::Same { proved: true, .. } => "this is main, by its hardware",
             Judgement::Same { proved: false, .. } => "this is main, by its content and identifiers",
-            Judgement::Moved { accept: Accept::Same, .. } => "taken as main, as you said",
-            Judgement::Moved { accept: Accept::Copy, .. } => "taken as a copy of main, as you said",
-            Judgement::SizeDiffers { .. } => {
-                "its size is not main's: name the right device with --main"
-            }
-            Judgement::BlockSizeDiffers { .. } => {
-                "its blocks are larger than the volume's: attach it as it was, without this adapter"
-            }
-            Judgement::ProofDiffers(_) => {
-                "this is another disk or partition: name the right one with --main; if main was \
-                 copied onto it, say --accept-main=copy and give the mapfile"
-            }
-            Judgement::NotACopy => {
-                "this is main itself and no copy of it: leave out --accept-main=copy"
-            }
+            Judgement::Moved { accept: Accept::Same, .. } => "taken as main, as was said",
+            Judgement::Moved { accept: Accept::Copy, .. } => "taken as a copy of main, as was said",
+            Judgement::SizeDiffers { .. } => "its size is not main's",
+            Judgement::BlockSizeDiffers { .. } => "its blocks are larger than the volume's",
+            Judgement::ProofDiffers(_) => "this is another disk or partition than main",
+            Judgement::NotACopy => "this is main itself and no copy of it",
             Judgement::Ask(Why::ContentDiffers) => {
-                "its content is not what was last seen on main: if you are sure that it is main, \
-                 say --accept-main=same"
+                "nothing proves that it is main, and its content is not what main's was"
             }
-            Judgement::Ask(Why::WeakDiffers | Why::ContentAlone) => {
-                "its content is main's, but nothing proves the disk: say --accept-main=same if it \
-                 is the same disk, --accept-main=copy if main was copied onto it"
+            Judgement::Ask(Why::WeakDiffers) => {
+                "its content is main's, but its hardware says something else"
             }
-            Judgement::Ask(Why::Nothing) => {
-                "nothing could be compared: say --accept-main=same if you are sure that it is main"
+            Judgement::Ask(Why::ContentAlone) => {
+                "its content is main's, but nothing proves the disk: it may be a copy"
             }
+            Judgement::Ask(Why::Nothing) => "nothing could be compared to tell whether it is main",
         }
     }
 }

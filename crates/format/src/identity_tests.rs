@@ -6,8 +6,8 @@ use crate::header_rows::IdentityRow;
 use std::vec;
 use std::vec::Vec;
 
-const SURE: Doubts = Doubts { usb_bridge: false, seen_twice: false };
-const USB: Doubts = Doubts { usb_bridge: true, seen_twice: false };
+const SURE: Doubts = Doubts { usb_bridge: false, seen_twice: false, partial: false };
+const USB: Doubts = Doubts { usb_bridge: true, ..SURE };
 
 fn wwn(value: &[u8], doubts: Doubts) -> Hardware {
     Hardware::new(HardwareKind::Wwn, &[value], doubts).unwrap()
@@ -171,6 +171,7 @@ fn what_tells_nothing_is_no_proof() {
         assert!(!serial(value.as_bytes(), USB).is_proof());
         let twice = Doubts { seen_twice: true, ..SURE };
         assert!(!serial(value.as_bytes(), twice).is_proof());
+        assert!(!serial(value.as_bytes(), Doubts { partial: true, ..SURE }).is_proof());
     }
     for empty in [&b""[..], b"   ", b"\0\0", b" \0\n"] {
         assert_eq!(Hardware::new(HardwareKind::Wwn, &[empty], SURE), None);

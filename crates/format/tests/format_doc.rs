@@ -3,8 +3,9 @@
 //! and leaves none out.
 
 use dmremap_format::at::{self, Span};
+use dmremap_format::identity::Hardware;
 use dmremap_format::{
-    COPY_LEN_SECTORS, COPY_SECTORS, Cause, DEFAULT_MAX_ENTRIES, MAGIC, MAX_ENTRIES,
+    COPY_LEN_SECTORS, COPY_SECTORS, Cause, DEFAULT_MAX_ENTRIES, IdentityRow, MAGIC, MAX_ENTRIES,
     MAX_FORCED_PHYSICAL_BLOCK_BYTES, MAX_PHYSICAL_BLOCK_BYTES, MIN_DATA_START, MIN_SPARE_SECTORS,
     NEAR_PAGES, PageKind, SLOT_EPOCH, SLOTS_PER_PAGE, State, TAIL_SECTORS, Uuid,
 };
@@ -155,4 +156,15 @@ fn state_byte(state: State) -> u8 {
     let mut header = dmremap_format::HeaderMut::blank(&mut bytes, &new).unwrap();
     header.set_state(state).unwrap();
     bytes[at::header::STATE.at]
+}
+
+#[test]
+fn identity_kinds_are_the_documents() {
+    let told = table_headed("| identity kind | of |");
+    let known = |kind: u8| {
+        let row = IdentityRow { kind, flags: 0, value: b"x" };
+        Hardware::from_row(&row).is_some()
+    };
+    let kinds: Vec<_> = (0..=u8::MAX).filter(|kind| known(*kind)).map(u64::from).collect();
+    assert_eq!(told.iter().map(|row| number(row[0])).collect::<Vec<_>>(), kinds);
 }

@@ -6,20 +6,21 @@
 //! flushed and closed, the sockets removed.
 
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use dmremap_engine::{Device, OpenOptions, Volume, VolumeOptions, open_device};
+use dmremap_engine::{Device, OpenOptions, Volume, VolumeError, VolumeOptions, open_device};
+use dmremap_format::identity::Judgement;
 use dmremap_nbd::{Config as NbdConfig, Listener, Server, inherited_listeners};
 
 use super::Context;
-use crate::args::{Force, Serve};
+use crate::args::{AcceptMain, Force, Serve};
 use crate::config;
 use crate::control::server::Socket;
-use crate::escape::escaped_bytes;
+use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::uuid_text;
 use crate::serving::{Answering, Exported, Log};
@@ -39,6 +40,7 @@ enum End {
 
 /// `serve`
 pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
+    let accept_main = accepts_main(args)?;
     let inherited = if args.stdio { Vec::new() } else { inherited_listeners()? };
     let (ends, ended) = channel();
     let asked = ends.clone();
@@ -51,14 +53,15 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
         read_only: args.read_only,
         force_quorum: args.force.contains(&Force::Quorum),
         force_in_use: args.force.contains(&Force::InUse),
-        accept_main: args.accept_main.is_some(),
+        accept_main,
         ..VolumeOptions::default()
     };
     let (log, events) = Log::start()?;
     let block_sectors = main.logical_block() / 512;
     let volume = Volume::open(main, spare, &options, move |event| {
         let _ = events.send((event, block_sectors));
-    })?;
+    })
+    .map_err(|error| refused(args, error))?;
     let volume = Arc::new(volume);
     if volume.is_writable() {
         remember(context, args, &main_spec, &volume)?;
@@ -74,6 +77,40 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
             .with_next(format!("dmremap serve --spare {}", spec::word(&args.spare))));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a main that cannot prove itself is said to be the same. A copy may lack what was bad when
+/// it was made, so that it is taken with the map of that only.
+fn accepts_main(args: &Serve) -> Outcome<bool> {
+    match args.accept_main {
+        None => Ok(false),
+        Some(AcceptMain::Same) => Ok(true),
+        Some(AcceptMain::Copy) => {
+            let what = "--accept-main=copy: a main that was copied onto another disk is taken \
+                        together with the map of what the copy lacks, by a later version of \
+                        dmremap; until then only the disk itself can be served";
+            Err(Failure::new(Class::Usage, what).with_next(with_main(args)))
+        }
+    }
+}
+
+/// The command that names main.
+fn with_main(args: &Serve) -> String {
+    format!("dmremap serve --spare {} --main DEV", spec::word(&args.spare))
+}
+
+/// A refusal, with the command to be typed where main was the reason.
+fn refused(args: &Serve, error: VolumeError) -> Failure {
+    let next = match &error {
+        VolumeError::Main { judgement: Judgement::Ask(_), .. } => {
+            let words = std::env::args_os().skip(1);
+            let typed = words.map(|word| shell_word(Path::new(&word)) + " ").collect::<String>();
+            format!("dmremap {typed}--accept-main=same")
+        }
+        VolumeError::Main { .. } | VolumeError::Size { .. } => with_main(args),
+        _ => return error.into(),
+    };
+    Failure::from(error).with_next(next)
 }
 
 fn open(args: &Serve, path: &str) -> Outcome<Arc<dyn Device>> {

@@ -78,7 +78,9 @@ impl Identity {
         Some(Identity { kind: row.kind, flags: row.flags, len, value })
     }
 
-    fn row(&self) -> IdentityRow<'_> {
+    /// The row of the header it stands for.
+    #[must_use]
+    pub fn row(&self) -> IdentityRow<'_> {
         let value = self.value.get(..usize::from(self.len)).unwrap_or(&[]);
         IdentityRow { kind: self.kind, flags: self.flags, value }
     }

@@ -67,7 +67,7 @@ impl<M: Memory> Machine<M> {
         let result = match *command {
             Command::Set(setting) => {
                 self.set(setting);
-                self.commit_header(HeaderChange::Settings(self.settings), now);
+                self.commit_header(&[HeaderChange::Settings(self.settings)], now);
                 Ok(Some(self.saved()))
             }
             Command::ClearStats => {

@@ -174,13 +174,17 @@ impl<M: Memory> Machine<M> {
         MetadataChange::Header { at, change }
     }
 
-    /// Commits a change of the header that nobody waits for.
-    pub fn commit_header(&mut self, change: HeaderChange, now: Millis) {
+    /// Has one commit of the header take these changes; nobody waits for it. False if they were
+    /// refused (degraded, closing, no room) and have to be offered again: nothing says how a commit
+    /// ends, so what must not be lost is offered again at the close.
+    pub fn commit_header(&mut self, changes: &[HeaderChange], now: Millis) -> bool {
         self.now = now;
-        let change = self.header_change(change);
-        // Refused while degraded, closing or full: what it says is taken anew at the next close.
-        let _ = self.commit.join(PageId::Header, change, TOKEN_HEADER);
+        let joined = changes.iter().all(|change| {
+            let change = self.header_change(*change);
+            self.commit.join(PageId::Header, change, TOKEN_HEADER).is_ok()
+        });
         self.pump(now);
+        joined
     }
 
     /// A change of a commit has ended.

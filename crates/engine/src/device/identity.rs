@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! What a device says it is, read from sysfs or the file system.
 //!
-//! A mark is *proof* when no other device can have it: a world-wide name, serial with model, the
-//! UUID of a mapping or an array; for a partition the same of its disk with the partition's own
-//! UUID and start besides; for a file its file system, inode and birth time together. What comes
-//! through a USB bridge is none (bridges invent serials and give the same one twice), nor is what
-//! is empty or made of filler. Whether two connected devices show the same mark is for the caller
-//! to see, who knows both. What is decided here about a device concerns that device alone.
+//! [`Identity::hardware`] puts the marks together to the identifiers that
+//! [`dmremap_format::identity`] grades and judges. What grades them is seen here: that the device
+//! sits behind a USB bridge (bridges invent serials and give the same one twice), that another
+//! device of this host shows the same, or that a part is missing.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use dmremap_format::identity::{Doubts, Hardware, HardwareKind};
 use rustix::fs::{AtFlags, StatxFlags, fstatvfs, statx};
 
 use super::error::DeviceError;
 
 /// The longest value kept of what a device says, in bytes.
 const VALUE_MAX: usize = 256;
+/// Hexadecimal digits of an EUI-64; a longer one is an NGUID.
+const EUI_64_DIGITS: usize = 16;
 
 /// What the kernel calls a device now: equal for two paths to one device, and good for nothing
 /// after a reboot.
@@ -108,13 +109,15 @@ pub struct Identity {
     pub marks: Vec<Mark>,
     /// It is reached through a USB bridge: its serial, model and name are the bridge's.
     pub usb: bool,
+    /// Marks that another device of this host shows too.
+    pub shared: Vec<MarkKind>,
 }
 
 impl Identity {
     /// An identity without marks.
     #[must_use]
     pub fn bare(key: DeviceKey) -> Identity {
-        Identity { key, disk: None, marks: Vec::new(), usb: false }
+        Identity { key, disk: None, marks: Vec::new(), usb: false, shared: Vec::new() }
     }
 
     /// The value of the mark of this kind.
@@ -123,43 +126,80 @@ impl Identity {
         self.marks.iter().find(|mark| mark.kind == kind).map(|mark| mark.value.as_str())
     }
 
-    /// The marks that together prove what this device is, strongest name first; none if it cannot
-    /// be proved.
+    /// What it is known by, graded; proof first.
     #[must_use]
-    pub fn proof(&self) -> Vec<&Mark> {
-        let file = [MarkKind::FileSystem, MarkKind::Inode, MarkKind::BirthTime];
-        if matches!(self.key, DeviceKey::File { .. }) {
-            return self.all_of(&file).unwrap_or_default();
-        }
-        let whole = [
-            [MarkKind::DmUuid].as_slice(),
-            [MarkKind::MdUuid].as_slice(),
-            [MarkKind::Wwid].as_slice(),
-            [MarkKind::Serial, MarkKind::Model].as_slice(),
-        ];
-        let Some(mut marks) = whole.iter().find_map(|kinds| self.all_of(kinds)) else {
-            return Vec::new();
+    pub fn hardware(&self) -> Vec<Hardware> {
+        let uuid = |kind, mark| {
+            let parts = [self.get(mark)?.as_bytes()];
+            Hardware::new(kind, &parts, Doubts::default())
         };
-        if self.disk.is_some() {
-            match self.all_of(&[MarkKind::PartUuid, MarkKind::PartStart]) {
-                Some(part) => marks.extend(part),
-                None => return Vec::new(),
-            }
-        }
-        marks
+        let all = [
+            self.world_wide_name(),
+            self.serial_and_model(),
+            uuid(HardwareKind::DmUuid, MarkKind::DmUuid),
+            uuid(HardwareKind::MdUuid, MarkKind::MdUuid),
+            self.partition(),
+            self.file(),
+        ];
+        let mut all: Vec<Hardware> = all.into_iter().flatten().collect();
+        all.sort_by_key(|one| !one.is_proof());
+        all
     }
 
-    /// The marks of all of `kinds`, if each is there and worth something.
-    fn all_of(&self, kinds: &[MarkKind]) -> Option<Vec<&Mark>> {
-        kinds
-            .iter()
-            .map(|kind| {
-                let mark = self.marks.iter().find(|mark| mark.kind == *kind)?;
-                let bridged =
-                    matches!(kind, MarkKind::Wwid | MarkKind::Serial | MarkKind::Model) && self.usb;
-                (!bridged && !is_filler(*kind, &mark.value)).then_some(mark)
-            })
-            .collect()
+    fn doubts(&self, kind: MarkKind, partial: bool) -> Doubts {
+        Doubts { usb_bridge: self.usb, seen_twice: self.shared.contains(&kind), partial }
+    }
+
+    fn world_wide_name(&self) -> Option<Hardware> {
+        let name = self.get(MarkKind::Wwid)?;
+        let (prefix, rest) = name.split_once('.').unwrap_or(("", name));
+        // These two are made of model and serial number, which are judged by themselves.
+        let made_up = matches!(prefix, "t10" | "nvme");
+        if made_up && self.serial_and_model().is_some() {
+            return None;
+        }
+        let kind = match prefix {
+            "eui" if rest.len() <= EUI_64_DIGITS => HardwareKind::Eui,
+            "eui" | "uuid" => HardwareKind::Nguid,
+            _ => HardwareKind::Wwn,
+        };
+        Hardware::new(kind, &[name.as_bytes()], self.doubts(MarkKind::Wwid, made_up))
+    }
+
+    fn serial_and_model(&self) -> Option<Hardware> {
+        let (serial, model) = (self.get(MarkKind::Serial)?, self.get(MarkKind::Model));
+        let parts = [serial.as_bytes(), model.unwrap_or("").as_bytes()];
+        let doubts = self.doubts(MarkKind::Serial, model.is_none());
+        Hardware::new(HardwareKind::SerialModel, &parts, doubts)
+    }
+
+    fn partition(&self) -> Option<Hardware> {
+        self.disk?;
+        let start = self.get(MarkKind::PartStart).and_then(|start| start.parse().ok());
+        let uuid = self.get(MarkKind::PartUuid).unwrap_or("");
+        // One whose start is not known is at no place that another could be at.
+        Some(Hardware::partition(start.unwrap_or(u64::MAX), uuid.as_bytes()))
+    }
+
+    fn file(&self) -> Option<Hardware> {
+        let inode = self.get(MarkKind::Inode)?.parse().ok()?;
+        let mut file_system = [0; 16];
+        let id = self.get(MarkKind::FileSystem).and_then(|id| u64::from_str_radix(id, 16).ok());
+        file_system[..8].copy_from_slice(&id.unwrap_or(0).to_le_bytes());
+        let birth_ns = || {
+            let (seconds, rest) = self.get(MarkKind::BirthTime)?.split_once('.')?;
+            let seconds = seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?;
+            seconds.checked_add(rest.parse().ok()?)
+        };
+        Some(Hardware::file(&file_system, inode, birth_ns().unwrap_or(0)))
+    }
+
+    /// What the disk at `disk` below sysfs says of its hardware.
+    fn add_disk_marks(&mut self, disk: &Path) {
+        let first = |names: &[&str]| names.iter().find_map(|name| text(disk.join(name)));
+        self.add(MarkKind::Wwid, first(&["wwid", "device/wwid"]));
+        self.add(MarkKind::Serial, first(&["serial", "device/serial"]).or_else(|| page_80(disk)));
+        self.add(MarkKind::Model, model(disk));
     }
 
     fn add(&mut self, kind: MarkKind, value: Option<String>) {
@@ -184,24 +224,6 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Whether a value is what vendors put where they have nothing to say.
-fn is_filler(kind: MarkKind, value: &str) -> bool {
-    if matches!(kind, MarkKind::PartStart | MarkKind::Inode | MarkKind::BirthTime) {
-        return false;
-    }
-    let plain: String = value.chars().filter(char::is_ascii_alphanumeric).collect();
-    let mut letters = plain.chars();
-    let first = letters.next();
-    let constant = letters.all(|c| Some(c) == first);
-    let lower = plain.to_ascii_lowercase();
-    let sequence = "0123456789abcdef0123456789abcdef";
-    let named = ["na", "none", "default", "unknown", "serial", "string", "tobefilledbyoem"];
-    let counted = lower.len() >= 4
-        && (sequence.contains(&lower)
-            || "1234567890123456789012345678901234567890".contains(&lower));
-    kind != MarkKind::Model && (constant || counted) || named.contains(&lower.as_str())
-}
-
 /// The identity of block device `major:minor`, read below `sys_dev_block` (`/sys/dev/block`).
 pub(crate) fn of_block(sys_dev_block: &Path, major: u32, minor: u32) -> Identity {
     let mut id = Identity::bare(DeviceKey::Block { major, minor });
@@ -218,14 +240,33 @@ pub(crate) fn of_block(sys_dev_block: &Path, major: u32, minor: u32) -> Identity
         let name = part.as_os_str().to_string_lossy();
         name.strip_prefix("usb").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
     });
-    let first = |names: &[&str]| names.iter().find_map(|name| text(disk.join(name)));
-    id.add(MarkKind::Wwid, first(&["wwid", "device/wwid"]));
-    id.add(MarkKind::Serial, first(&["serial", "device/serial"]).or_else(|| page_80(&disk)));
-    id.add(MarkKind::Model, model(&disk));
+    id.add_disk_marks(&disk);
     id.add(MarkKind::DmUuid, text(disk.join("dm/uuid")));
     id.add(MarkKind::MdUuid, text(disk.join("md/uuid")));
     id.marks.sort_by_key(|mark| mark.kind);
+    id.shared = shared_marks(sys_dev_block, &disk, &id);
     id
+}
+
+/// Which of `id`'s marks another disk of this host shows too. (Two paths to one disk do as well:
+/// then it is for the multipath device to be proved.)
+fn shared_marks(sys_dev_block: &Path, disk: &Path, id: &Identity) -> Vec<MarkKind> {
+    let Ok(disk) = disk.canonicalize() else { return Vec::new() };
+    let others = std::fs::read_dir(sys_dev_block).into_iter().flatten().flatten();
+    let others = others.filter_map(|other| other.path().canonicalize().ok());
+    let mut shared = Vec::new();
+    for other in others.filter(|other| *other != disk && !other.join("partition").exists()) {
+        let mut its = Identity::bare(id.key);
+        its.add_disk_marks(&other);
+        let same = |kind| id.get(kind).is_some() && id.get(kind) == its.get(kind);
+        if same(MarkKind::Wwid) {
+            shared.push(MarkKind::Wwid);
+        }
+        if same(MarkKind::Serial) && id.get(MarkKind::Model) == its.get(MarkKind::Model) {
+            shared.push(MarkKind::Serial);
+        }
+    }
+    shared
 }
 
 /// The identity of an open file.

@@ -7,6 +7,7 @@ use dmremap_core::Class;
 use dmremap_core::create::{CreateFault, CreateKind};
 use dmremap_core::machine::LoadFault;
 use dmremap_core::open::Refused;
+use dmremap_format::identity::Judgement;
 use dmremap_format::{Field, Found, LayoutError, Refusal, State, Uuid};
 
 use crate::device::error::ErrorClass;
@@ -116,12 +117,12 @@ pub enum VolumeError {
     Main {
         /// Main.
         main: String,
-        /// What the header says it was.
+        /// What the header says it was, escaped.
         was: String,
-        /// What the device says it is.
+        /// What the device says it is, escaped.
         is: String,
-        /// It is provably another one.
-        other: bool,
+        /// Why it is not taken.
+        judgement: Judgement,
     },
     /// A device was opened read-only, and the volume is to be written.
     ReadOnlyDevice {
@@ -175,11 +176,11 @@ impl VolumeError {
             VolumeError::OtherHost { .. } => {
                 "Close it there; if that host is gone for good, use --force=in-use."
             }
-            VolumeError::Main { other: true, .. } => "Give the disk the volume was made with.",
-            VolumeError::Main { .. } => {
+            VolumeError::Main { judgement: Judgement::Ask(_), .. } => {
                 "If it is the same disk on another cable or in another dock, say \
                  --accept-main=same."
             }
+            VolumeError::Main { .. } => "Give the disk the volume was made with.",
             VolumeError::ReadOnlyDevice { .. } => "Open the volume read-only as well.",
             VolumeError::System(_) => "Try again.",
         }
@@ -246,9 +247,8 @@ impl fmt::Display for VolumeError {
             VolumeError::OtherHost { spare, host } => {
                 write!(f, "{spare}: open on another host ({host})")
             }
-            VolumeError::Main { main, was, is, other } => {
-                let what = if *other { "another disk than" } else { "nothing proves that it is" };
-                write!(f, "{main}: {what} the volume's main: was {was}, is {is}")
+            VolumeError::Main { main, was, is, judgement } => {
+                write!(f, "{main}: {}\n  main was: {was}\n  this is:  {is}", judgement.words())
             }
             VolumeError::ReadOnlyDevice { device } => write!(f, "{device}: opened read-only"),
             VolumeError::System(why) => f.write_str(why),

@@ -8,8 +8,8 @@ use dmremap_core::commit::VolumeId;
 use dmremap_core::create::{Create, CreateKind, CreateStep};
 use dmremap_core::settings::{SNAPSHOT_BYTES, Settings};
 use dmremap_format::{
-    Depth, Found, Header, HeaderMut, Layout, Member, MemberState, NewHeader, PAGE_BYTES, PageBytes,
-    Prober, SectorRange, Signature, Uuid,
+    Depth, Found, Header, HeaderMut, Layout, MAX_CONTENTS, MAX_IDENTITIES, Member, MemberState,
+    NewHeader, PAGE_BYTES, PageBytes, Prober, SectorRange, Signature, Uuid,
 };
 
 use crate::device::Device;
@@ -17,7 +17,7 @@ use crate::device::identity::DeviceKey;
 use crate::host;
 
 use super::error::VolumeError;
-use super::main_identity::{self, Content};
+use super::main_identity::{self, Look};
 use super::meta::{MetaIo, MetaJob, page_sector};
 
 /// What a new volume is to be.
@@ -79,7 +79,7 @@ pub fn format(
     let main_sectors = main.sectors() & !(u64::from(block_bytes / 512) - 1);
     let layout = layout(spare, options)?;
     check_spare_empty(spare, options)?;
-    let content = main_identity::content(&**main, |_, _| false);
+    let look = main_identity::look(&**main, |_, _| false);
     let mut formatted = Formatted {
         volume: Uuid::default(),
         spare: Uuid::default(),
@@ -95,7 +95,7 @@ pub fn format(
     }
     let uuid = || host::random_uuid().map_err(|e| VolumeError::System(e.to_string()));
     (formatted.volume, formatted.spare) = (uuid()?, uuid()?);
-    let header = header(main, spare, options, &formatted, &content).map_err(VolumeError::Field)?;
+    let header = header(main, spare, options, &formatted, &look).map_err(VolumeError::Field)?;
     // A spare that fills up behind our back would fail the very writes it is there for.
     spare.reserve().map_err(|class| VolumeError::Unreadable { device: spare.describe(), class })?;
     write(spare, &layout, &header)?;
@@ -197,7 +197,7 @@ fn header(
     spare: &Arc<dyn Device>,
     options: &FormatOptions,
     formatted: &Formatted,
-    content: &Content,
+    look: &Look,
 ) -> Result<Box<PageBytes>, dmremap_format::Field> {
     let now = unix_s();
     let mut page = Box::new([0; PAGE_BYTES]);
@@ -230,11 +230,11 @@ fn header(
     header.set_member(0, Some(&member))?;
     let identity = main.identity();
     header.set_fingerprint(&main_identity::fingerprint(&identity));
-    for (at, row) in main_identity::rows(&identity).iter().enumerate() {
-        header.set_identity(at, Some(row.view()))?;
+    for (at, one) in identity.hardware().iter().take(MAX_IDENTITIES).enumerate() {
+        header.set_identity(at, Some(one.row()))?;
     }
-    for (at, row) in content.rows.iter().enumerate() {
-        header.set_content(at, Some(row))?;
+    for (at, one) in look.contents.iter().take(MAX_CONTENTS).enumerate() {
+        header.set_content(at, Some(&one.row()))?;
     }
     header.set_content_at(now);
     Ok(page)

@@ -1,111 +1,91 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Is this the main that the volume was made with? (DESIGN 6, "Main's identity")
+//! Main's identity, between the devices and the rules (DESIGN 6, "Main's identity").
 //!
-//! The header keeps what main's hardware said of itself (eight rows, each with a flag: proof or
-//! not) and which UUIDs were found in its content (sixteen rows). Proof that is equal settles it;
-//! proof of a disk that differs settles it too. Files are no disks: their numbers change with the
-//! host, so theirs prove sameness only. Without proof either way content decides, and only
-//! together with everything weak the hardware says being equal; all else is for a person.
+//! [`dmremap_format::identity`] says what follows from two identities; here they are taken: the
+//! hardware's from the device, the content's by reading main, both as they were from the header.
 //!
 //! Content is read on main itself. What has an entry, or cannot be read, is left out of the
-//! comparison: main is not the authority for it.
+//! comparison: main is not the authority for it. The header goes on keeping what it said of that.
 
-use dmremap_core::commit::{HeaderChange, Identity as RowValue};
+use std::fmt::Write;
+
+use dmremap_core::commit::{HeaderChange, Identity as IdentityValue};
+use dmremap_core::resolve::Shared;
+use dmremap_format::identity::{Compared, Content, Hardware, HardwareKind, compare};
 use dmremap_format::{
-    ContentRow, Depth, Header, IdentityRow, MAX_CONTENTS, MAX_IDENTITIES, MAX_IDENTITY_BYTES,
-    Prober, SECTOR_BYTES, Uuid, Window,
+    ContentRow, Depth, Header, MAX_CONTENTS, MAX_IDENTITIES, Prober, SECTOR_BYTES, Window,
 };
 use sha2::{Digest, Sha256};
 
 use crate::device::Device;
-use crate::device::identity::{DeviceKey, Identity, Mark, MarkKind};
+use crate::device::identity::Identity;
 
-/// The row is proof by itself, or together with the other rows that are flagged so.
-const FLAG_PROOF: u8 = 1;
-/// The value was too long for a row: its SHA-256 stands there.
-const FLAG_HASHED: u8 = 2;
-/// The row is of a file.
-const FLAG_FILE: u8 = 4;
+use super::memory::Words;
 
-/// One identity as a row of the header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    kind: u8,
-    flags: u8,
-    value: Vec<u8>,
+/// What a header keeps, row by row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) identities: [Option<IdentityValue>; MAX_IDENTITIES],
+    pub(crate) contents: [Option<ContentRow>; MAX_CONTENTS],
 }
 
-/// The number of a kind in a header: never changed, never given twice.
-fn number(kind: MarkKind) -> u8 {
-    match kind {
-        MarkKind::Wwid => 1,
-        MarkKind::Serial => 2,
-        MarkKind::Model => 3,
-        MarkKind::DmUuid => 4,
-        MarkKind::MdUuid => 5,
-        MarkKind::PartUuid => 6,
-        MarkKind::PartStart => 7,
-        MarkKind::FileSystem => 8,
-        MarkKind::Inode => 9,
-        MarkKind::BirthTime => 10,
-    }
-}
-
-/// The rows of a device, proof first.
-pub(crate) fn rows(identity: &Identity) -> Vec<Row> {
-    let file = matches!(identity.key, DeviceKey::File { .. });
-    let proof = identity.proof();
-    let is_proof = |mark: &Mark| proof.contains(&mark);
-    let mut marks: Vec<&Mark> = identity.marks.iter().collect();
-    marks.sort_by_key(|mark| !is_proof(mark));
-    let row = |mark: &Mark| {
-        let hashed = mark.value.len() > MAX_IDENTITY_BYTES;
-        let value = match hashed {
-            true => Sha256::digest(&mark.value).to_vec(),
-            false => mark.value.clone().into_bytes(),
-        };
-        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let flags =
-            flag(is_proof(mark), FLAG_PROOF) | flag(hashed, FLAG_HASHED) | flag(file, FLAG_FILE);
-        Row { kind: number(mark.kind), flags, value }
-    };
-    marks.into_iter().take(MAX_IDENTITIES).map(row).collect()
-}
-
-impl Row {
-    /// As the header takes it.
-    pub(crate) fn view(&self) -> IdentityRow<'_> {
-        IdentityRow { kind: self.kind, flags: self.flags, value: &self.value }
+impl Kept {
+    /// The rows of `header`.
+    pub(crate) fn of(header: &Header<'_>) -> Kept {
+        let mut kept = Kept::default();
+        for (at, row) in kept.identities.iter_mut().enumerate() {
+            *row = header.identity(at).and_then(|row| IdentityValue::new(&row));
+        }
+        for (at, row) in kept.contents.iter_mut().enumerate() {
+            *row = header.content(at);
+        }
+        kept
     }
 
-    fn is_proof(&self) -> bool {
-        self.flags & FLAG_PROOF != 0
+    /// The identifiers; what a later version has added is left out.
+    pub(crate) fn hardware(&self) -> Vec<Hardware> {
+        self.identities.iter().flatten().filter_map(|row| Hardware::from_row(&row.row())).collect()
     }
-}
 
-/// The rows of a header.
-pub(crate) fn header_rows(header: &Header<'_>) -> Vec<Row> {
-    let rows = (0..MAX_IDENTITIES).filter_map(|row| header.identity(row));
-    rows.map(|row| Row { kind: row.kind, flags: row.flags, value: row.value.to_vec() }).collect()
-}
+    /// The contents, without those of a later version.
+    pub(crate) fn contents(&self) -> Vec<Content> {
+        self.contents.iter().flatten().filter_map(Content::from_row).collect()
+    }
 
-/// For people: what the rows say.
-pub(crate) fn describe(rows: &[Row], content: &[ContentRow]) -> String {
-    let names = ["", "wwid", "serial", "model", "dm-uuid", "md-uuid", "partuuid", "part-start"];
-    let files = ["fs-id", "inode", "birth-time"];
-    let name = |kind: u8| names.iter().chain(&files).nth(kind.into()).copied().unwrap_or("?");
-    let mut words: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let value = match row.flags & FLAG_HASHED {
-                0 => String::from_utf8_lossy(&row.value).escape_debug().to_string(),
-                _ => "(long)".into(),
-            };
-            format!("{}={value}", name(row.kind))
-        })
-        .collect();
-    words.extend(content.iter().map(|row| format!("content {}={}", row.kind, row.uuid)));
-    if words.is_empty() { "nothing that tells it from others".into() } else { words.join(" ") }
+    /// The rows when `hardware` takes the place of all identifiers.
+    pub(crate) fn with_hardware(&self, hardware: &[Hardware]) -> Kept {
+        let mut kept = Kept { identities: [None; MAX_IDENTITIES], ..self.clone() };
+        for (row, one) in kept.identities.iter_mut().zip(hardware) {
+            *row = IdentityValue::new(&one.row());
+        }
+        kept
+    }
+
+    /// The rows when `contents` takes the place of the contents known here; rows of a later version
+    /// stay where they are.
+    pub(crate) fn with_contents(&self, contents: &[Content]) -> Kept {
+        let mut kept = self.clone();
+        let is_ours =
+            |row: &Option<ContentRow>| row.is_none_or(|r| Content::from_row(&r).is_some());
+        let mut new = contents.iter();
+        for row in kept.contents.iter_mut().filter(|row| is_ours(row)) {
+            *row = new.next().map(Content::row);
+        }
+        kept
+    }
+
+    /// The header's changes that make these rows those of `new`.
+    pub(crate) fn changes(&self, new: &Kept) -> Vec<HeaderChange> {
+        let identities = self.identities.iter().zip(&new.identities).enumerate();
+        let identities = identities
+            .filter(|(_, (old, new))| old != new)
+            .map(|(row, (_, new))| HeaderChange::Identity { row: row as u8, identity: *new });
+        let contents = self.contents.iter().zip(&new.contents).enumerate();
+        let contents = contents
+            .filter(|(_, (old, new))| old != new)
+            .map(|(row, (_, new))| HeaderChange::Content { row: row as u8, content: *new });
+        identities.chain(contents).collect()
+    }
 }
 
 /// SHA-256 over everything the hardware says, one `word=value` line each; zero for nothing.
@@ -121,10 +101,11 @@ pub(crate) fn fingerprint(identity: &Identity) -> [u8; 32] {
 }
 
 /// What was found in main's content.
-pub(crate) struct Content {
-    /// The UUIDs, in the order of their places.
-    pub(crate) rows: Vec<ContentRow>,
-    /// What was read.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    /// In the order of their places; those of emergency copies are not among them.
+    pub(crate) contents: Vec<Content>,
+    /// What was read, or would have been.
     pub(crate) windows: Vec<Window>,
     /// Windows that were left out.
     left_out: Vec<Window>,
@@ -132,39 +113,45 @@ pub(crate) struct Content {
     table_hidden: bool,
 }
 
-/// Reads the UUIDs in main's content; `elsewhere` says which windows (first sector, sectors) hold
-/// something that does not live on main.
-pub(crate) fn content(main: &dyn Device, elsewhere: impl Fn(u64, u64) -> bool) -> Content {
+/// Whether a block of these sectors of main does not live there, or is known to be unreadable.
+pub(crate) fn is_elsewhere(shared: &Shared<Words>, sector: u64, sectors: u64) -> bool {
+    let first = shared.geometry.unit_of(sector);
+    let last = shared.geometry.unit_of(sector + sectors.saturating_sub(1));
+    shared.table.next(first).is_some_and(|entry| entry.unit <= last)
+        || shared.pending.next(first).is_some_and(|(unit, _)| unit <= last)
+}
+
+/// Reads main's content; `elsewhere` says which windows (first sector, sectors) hold something that
+/// does not live on main, or that main is known not to read.
+pub(crate) fn look(main: &dyn Device, elsewhere: impl Fn(u64, u64) -> bool) -> Look {
     let mut prober = Prober::new(main.geometry().bytes(), Depth::Partitions);
-    let (mut windows, mut left_out, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    let mut look = Look::default();
     while let Some(window) = prober.next() {
-        windows.push(window);
+        look.windows.push(window);
         let first = window.offset / SECTOR_BYTES;
         let bytes = match elsewhere(first, (window.len as u64).div_ceil(SECTOR_BYTES)) {
             true => None,
             false => read_window(main, window),
         };
         match bytes {
-            Some(bytes) => prober.judge(window, &bytes, |signature| found.push(signature)),
+            Some(bytes) => {
+                prober.judge(window, &bytes, |found| look.contents.extend(Content::of(&found)));
+            }
             None => {
-                left_out.push(window);
+                look.left_out.push(window);
                 prober.unreadable(window);
             }
         }
     }
-    found.retain(|signature| !signature.copy);
-    found.sort_by_key(|signature| signature.offset);
-    let rows = found.iter().filter_map(|signature| {
-        let uuid = signature.uuid.filter(|uuid| *uuid != Uuid::default())?;
-        let place = (signature.offset / PLACE_BYTES).try_into().unwrap_or(u32::MAX);
-        Some(ContentRow { kind: signature.kind as u16, flags: 0, place, uuid })
-    });
-    let rows = rows.take(MAX_CONTENTS).collect();
-    Content { rows, windows, left_out, table_hidden: prober.table_unreadable() }
+    look.contents.sort_by_key(in_order);
+    look.contents.dedup();
+    look.table_hidden = prober.table_unreadable();
+    look
 }
 
-/// A row's place counts in so many bytes.
-const PLACE_BYTES: u64 = 4096;
+fn in_order(content: &Content) -> (u64, Content) {
+    (content.sector, *content)
+}
 
 /// The bytes of a window, read as whole blocks; `None` if they cannot be.
 pub(crate) fn read_window(main: &dyn Device, window: Window) -> Option<Vec<u8>> {
@@ -177,94 +164,71 @@ pub(crate) fn read_window(main: &dyn Device, window: Window) -> Option<Vec<u8>> 
     Some(bytes.get(inside..inside + window.len)?.to_vec())
 }
 
-/// What is known of main.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// It is the one. Its content is another than it was: worth an event.
-    Same {
-        /// Content has changed.
-        content_changed: bool,
-    },
-    /// It is another one.
-    Other,
-    /// A person has to say.
-    Ask,
-}
+impl Look {
+    /// Whether main cannot be asked for this.
+    fn hides(&self, content: &Content) -> bool {
+        let at = content.sector * SECTOR_BYTES;
+        let holds =
+            |window: &Window| (window.offset..window.offset + window.len as u64).contains(&at);
+        self.table_hidden && content.in_partition || self.left_out.iter().any(holds)
+    }
 
-/// Judges what the header keeps against what is found.
-pub(crate) fn judge(
-    kept: &[Row],
-    kept_content: &[ContentRow],
-    now: &[Row],
-    content: &Content,
-) -> Known {
-    let same_content = content.agrees(kept_content);
-    let proof = |rows: &[Row]| rows.iter().filter(|row| row.is_proof()).cloned().collect();
-    let (was, is): (Vec<Row>, Vec<Row>) = (proof(kept), proof(now));
-    let kinds = |rows: &[Row]| rows.iter().map(|row| row.kind).collect::<Vec<_>>();
-    if !was.is_empty() && kinds(&was) == kinds(&is) {
-        let values = |rows: &[Row]| rows.iter().map(|row| row.value.clone()).collect::<Vec<_>>();
-        if values(&was) == values(&is) {
-            return Known::Same { content_changed: !same_content };
+    /// How it compares with what the header keeps.
+    pub(crate) fn compared(&self, kept: &[Content]) -> Compared {
+        let mut seen = self.contents.as_slice();
+        if let (true, Some(last)) =
+            (kept.len() >= MAX_CONTENTS, kept.iter().max_by_key(|c| in_order(c)))
+        {
+            // There was no room for what lies behind the last one kept.
+            seen = &seen[..seen.partition_point(|one| in_order(one) <= in_order(last))];
         }
-        if !is.iter().any(|row| row.flags & FLAG_FILE != 0) {
-            return Known::Other;
-        }
-        // The numbers of a file say nothing when they differ; nor are they weak hardware.
-        return Known::Ask;
-    }
-    let weak = !kept.is_empty() && kept == now;
-    if weak && same_content && !kept_content.is_empty() {
-        return Known::Same { content_changed: false };
-    }
-    Known::Ask
-}
-
-impl Content {
-    /// Whether main cannot be asked for what this row says.
-    fn hides(&self, row: &ContentRow) -> bool {
-        let at = u64::from(row.place) * PLACE_BYTES;
-        let inside = |window: &Window| {
-            (window.offset..window.offset + (window.len as u64).max(PLACE_BYTES)).contains(&at)
-        };
-        self.table_hidden || self.left_out.iter().any(inside)
-    }
-
-    /// Whether it is what the header keeps, as far as main can be asked.
-    fn agrees(&self, kept: &[ContentRow]) -> bool {
-        let is_kept = |row: &ContentRow| kept.contains(row);
-        let is_found = |row: &ContentRow| self.rows.contains(row);
-        self.rows.iter().all(is_kept) && kept.iter().all(|row| is_found(row) || self.hides(row))
+        compare(kept, seen, |content| self.hides(content))
     }
 
     /// What the header is to keep from now on: what was found, and what could not be asked for.
-    pub(crate) fn merged(&self, kept: &[ContentRow]) -> Vec<ContentRow> {
-        let mut rows = self.rows.clone();
-        let hidden = kept.iter().filter(|row| !rows.contains(row) && self.hides(row));
-        rows.extend(hidden.copied().collect::<Vec<_>>());
-        rows.sort_by_key(|row| (row.place, row.kind));
-        rows.truncate(MAX_CONTENTS);
-        rows
+    pub(crate) fn merged(&self, kept: &[Content]) -> Vec<Content> {
+        let mut all = self.contents.clone();
+        all.extend(kept.iter().filter(|one| !self.contents.contains(one) && self.hides(one)));
+        all.sort_by_key(in_order);
+        all.truncate(MAX_CONTENTS);
+        all
     }
 }
 
-/// The header's changes that make its rows of content these.
-pub(crate) fn content_changes(kept: &[ContentRow], rows: &[ContentRow]) -> Vec<HeaderChange> {
-    let both = (0..MAX_CONTENTS).map(|row| (row, kept.get(row), rows.get(row)));
-    both.filter(|(_, kept, new)| kept != new)
-        .map(|(row, _, new)| HeaderChange::Content { row: row as u8, content: new.copied() })
-        .collect()
+/// For people: what tells it from others. All of it comes from devices and is escaped.
+pub(crate) fn describe(sectors: u64, hardware: &[Hardware], contents: &[Content]) -> String {
+    let mut words = format!("{sectors} sectors");
+    for one in hardware {
+        let grade = if one.is_proof() { "" } else { " (no proof)" };
+        let _ = write!(words, ", {}{grade}", identifier(one));
+    }
+    for one in contents {
+        let _ = write!(words, ", {} {} at sector {}", one.kind.name(), one.uuid, one.sector);
+    }
+    if hardware.is_empty() && contents.is_empty() {
+        words.push_str(", nothing that tells it from others");
+    }
+    words
 }
 
-/// The header's changes that make its rows of identity these.
-pub(crate) fn identity_changes(kept: &[Row], rows: &[Row]) -> Vec<HeaderChange> {
-    let both = (0..MAX_IDENTITIES).map(|row| (row, kept.get(row), rows.get(row)));
-    both.filter(|(_, kept, new)| kept != new)
-        .map(|(row, _, new)| HeaderChange::Identity {
-            row: row as u8,
-            identity: new.and_then(|row| RowValue::new(&row.view())),
-        })
-        .collect()
+fn identifier(one: &Hardware) -> String {
+    let escaped = |bytes: &[u8]| {
+        let parts = bytes.split(|byte| *byte == 0).map(|part| part.escape_ascii().to_string());
+        parts.collect::<Vec<_>>().join(" ")
+    };
+    let value = one.value();
+    match (one.kind(), value.split_first_chunk::<8>()) {
+        (HardwareKind::Partition, Some((start, uuid))) => {
+            format!("partition at sector {} {}", u64::from_le_bytes(*start), escaped(uuid))
+        }
+        (HardwareKind::File, Some((system, rest))) => {
+            let number = |at: usize| rest.get(at..).and_then(|rest| rest.first_chunk());
+            let number = |at| number(at).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            let system = u64::from_le_bytes(*system);
+            format!("file on {system:016x}, inode {}, born at {} ns", number(8), number(16))
+        }
+        (kind, _) => format!("{} {}", kind.name(), escaped(value)),
+    }
 }
 
 #[cfg(test)]

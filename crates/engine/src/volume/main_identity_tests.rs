@@ -1,111 +1,134 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Which main is taken for the volume's own.
+//! How main's identity is taken, kept and shown. What follows from it is tested where it is judged.
 
 use super::*;
 use crate::device::memory::MemoryDevice;
+use dmremap_format::identity::Doubts;
+use dmremap_format::{Signature, Uuid};
 
-fn identity(key: DeviceKey, marks: &[(MarkKind, &str)]) -> Identity {
-    let mut identity = Identity::bare(key);
-    identity.marks =
-        marks.iter().map(|(kind, value)| Mark { kind: *kind, value: (*value).into() }).collect();
-    identity
+fn ext(uuid: u8) -> Content {
+    let uuid = Uuid([uuid; 16]);
+    Content { kind: Signature::Ext, sector: 2, in_partition: false, uuid }
 }
 
-const DISK: DeviceKey = DeviceKey::Block { major: 8, minor: 0 };
-const FILE: DeviceKey = DeviceKey::File { major: 8, minor: 1, inode: 5 };
-
-fn found(rows: &[ContentRow]) -> Content {
-    Content { rows: rows.to_vec(), windows: vec![], left_out: vec![], table_hidden: false }
+/// Writes the superblock of an ext4 behind byte `at`.
+fn put_ext4(bytes: &mut [u8], at: usize, uuid: u8) {
+    bytes[at + 1024..at + 1032].copy_from_slice(&[0, 4, 0, 0, 0, 16, 0, 0]);
+    bytes[at + 0x438..at + 0x43a].copy_from_slice(&[0x53, 0xef]);
+    bytes[at + 0x44c] = 1;
+    bytes[at + 0x468..at + 0x478].fill(uuid);
 }
 
-fn ext(byte: u8) -> ContentRow {
-    ContentRow { kind: 6, flags: 0, place: 0, uuid: Uuid([byte; 16]) }
-}
-
-#[test]
-fn proof_settles_it_both_ways() {
-    let wwid = |value: &str| rows(&identity(DISK, &[(MarkKind::Wwid, value)]));
-    let (a, b) = (wwid("naa.5000c500a1b2c3d4"), wwid("naa.5000c500ffffffff"));
-    let content = found(&[ext(1)]);
-    assert_eq!(judge(&a, &[ext(1)], &a, &content), Known::Same { content_changed: false });
-    assert_eq!(judge(&a, &[ext(2)], &a, &content), Known::Same { content_changed: true });
-    assert_eq!(judge(&a, &[ext(1)], &b, &content), Known::Other, "whatever the content says");
-}
-
-#[test]
-fn files_prove_sameness_only() {
-    let file = |inode: &str| {
-        rows(&identity(
-            FILE,
-            &[
-                (MarkKind::FileSystem, "00aa11bb"),
-                (MarkKind::Inode, inode),
-                (MarkKind::BirthTime, "1.000000002"),
-            ],
-        ))
-    };
-    let content = found(&[ext(1)]);
-    let same = Known::Same { content_changed: false };
-    assert_eq!(judge(&file("5"), &[ext(1)], &file("5"), &content), same);
-    assert_eq!(judge(&file("5"), &[ext(1)], &file("6"), &content), Known::Ask);
-}
-
-#[test]
-fn without_proof_content_and_everything_weak_must_agree() {
-    let weak = |serial: &str| {
-        let mut identity = identity(DISK, &[(MarkKind::Serial, serial)]);
-        identity.usb = true;
-        rows(&identity)
-    };
-    let content = found(&[ext(1)]);
-    let same = Known::Same { content_changed: false };
-    assert!(weak("abc").iter().all(|row| !row.is_proof()));
-    assert_eq!(judge(&weak("abc"), &[ext(1)], &weak("abc"), &content), same);
-    assert_eq!(judge(&weak("abc"), &[ext(2)], &weak("abc"), &content), Known::Ask);
-    assert_eq!(judge(&weak("abc"), &[ext(1)], &weak("abd"), &content), Known::Ask);
-    assert_eq!(judge(&[], &[ext(1)], &[], &content), Known::Ask, "content alone");
-    assert_eq!(judge(&weak("abc"), &[], &weak("abc"), &found(&[])), Known::Ask, "nothing to see");
-    let wwid = rows(&identity(DISK, &[(MarkKind::Wwid, "naa.5000c500a1b2c3d4")]));
-    assert_eq!(judge(&wwid, &[ext(1)], &weak("abc"), &content), Known::Ask, "proof was lost");
-}
-
-/// Main with the superblock of an ext4 at its beginning.
 fn ext4(uuid: u8) -> MemoryDevice {
     let mut bytes = vec![0u8; 4 << 20];
-    bytes[1024..1032].copy_from_slice(&[0, 4, 0, 0, 0, 16, 0, 0]);
-    bytes[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
-    bytes[0x44c] = 1;
-    bytes[0x468..0x478].fill(uuid);
+    put_ext4(&mut bytes, 0, uuid);
     MemoryDevice::with_content(bytes, 4096)
+}
+
+/// A DOS table with one partition at sector 2048 that holds an ext4.
+fn partitioned() -> MemoryDevice {
+    let mut bytes = vec![0u8; 4 << 20];
+    bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+    bytes[440..444].copy_from_slice(&[1, 2, 3, 4]);
+    bytes[446 + 4] = 0x83;
+    bytes[446 + 8..446 + 12].copy_from_slice(&2048u32.to_le_bytes());
+    bytes[446 + 12..446 + 16].copy_from_slice(&4096u32.to_le_bytes());
+    put_ext4(&mut bytes, 2048 * 512, 9);
+    MemoryDevice::with_content(bytes, 512)
 }
 
 #[test]
 fn content_is_found_and_what_is_hidden_is_kept() {
     let main = ext4(7);
-    let content = content(&main, |_, _| false);
-    assert_eq!(content.rows, [ContentRow { uuid: Uuid([7; 16]), ..ext(0) }]);
-    assert!(content.windows.iter().any(|window| window.offset == 0));
-    let hidden = super::content(&main, |sector, _| sector == 0);
-    assert_eq!(hidden.rows, []);
-    assert!(hidden.agrees(&[ext(7)]), "what lives elsewhere is left out");
-    assert_eq!(hidden.merged(&[ext(7)]), [ext(7)]);
-    assert!(!content.agrees(&[ext(8)]) && !content.agrees(&[]));
-    assert_eq!(content.merged(&[ext(8)]), [ext(7)]);
-    let changes = content_changes(&[ext(8), ext(9)], &[ext(7)]);
+    let open = look(&main, |_, _| false);
+    assert_eq!(open.contents, [ext(7)]);
+    assert!(open.windows.iter().any(|window| window.offset == 0));
+    assert_eq!(open.compared(&[ext(7)]), Compared::Equal);
+    assert_eq!(open.compared(&[ext(8)]), Compared::Differs);
+    assert_eq!(open.compared(&[]), Compared::Differs);
+    assert_eq!(open.merged(&[ext(8)]), [ext(7)]);
+    let hidden = look(&main, |sector, _| sector == 0);
+    assert_eq!(hidden.contents, []);
+    assert_eq!(hidden.compared(&[ext(8)]), Compared::Nothing, "what lives elsewhere is left out");
+    assert_eq!(hidden.merged(&[ext(8)]), [ext(8)]);
+}
+
+#[test]
+fn behind_a_hidden_partition_table_nothing_is_missed() {
+    let main = partitioned();
+    let open = look(&main, |_, _| false);
+    let inside = open.contents.iter().find(|one| one.in_partition).expect("the ext4 in it");
+    assert_eq!((inside.sector, inside.uuid), (2050, Uuid([9; 16])));
+    assert!(open.contents.iter().any(|one| one.kind == Signature::Mbr));
+    let hidden = look(&main, |sector, _| sector < 8);
+    assert_eq!(hidden.contents, []);
+    assert_eq!(hidden.compared(&open.contents), Compared::Nothing);
+    assert_eq!(hidden.merged(&open.contents), open.contents);
+    // Hidden is one thing, gone another.
+    let elsewhere = look(&main, |sector, _| sector == 2048);
+    assert_eq!(elsewhere.compared(&open.contents), Compared::Equal);
+    let bare = look(&ext4(1), |_, _| false);
+    assert_eq!(bare.compared(&open.contents), Compared::Differs);
+}
+
+#[test]
+fn what_there_was_no_room_for_is_not_new() {
+    let at = |sector: u64| Content { sector, ..ext(1) };
+    let all = Look { contents: (0..20).map(at).collect(), ..Look::default() };
+    let kept = all.merged(&[]);
+    assert_eq!(kept.len(), MAX_CONTENTS);
+    assert_eq!(all.compared(&kept), Compared::Equal);
+    let one_less = Look { contents: (1..20).map(at).collect(), ..Look::default() };
+    assert_eq!(one_less.compared(&kept), Compared::Differs);
+    assert_eq!(all.compared(&kept[..15]), Compared::Differs, "there was room for it");
+}
+
+#[test]
+fn rows_are_changed_one_by_one_and_later_kinds_stay() {
+    let later = ContentRow { kind: 0x7fff, ..ext(5).row() };
+    let mut kept = Kept::default();
+    kept.contents[1] = Some(later);
+    let kept = kept.with_contents(&[ext(1), ext(2)]);
+    assert_eq!(kept.contents[..4], [Some(ext(1).row()), Some(later), Some(ext(2).row()), None]);
+    assert_eq!(kept.contents(), [ext(1), ext(2)]);
+    let new = kept.with_contents(&[ext(3)]);
     assert_eq!(
-        changes,
+        kept.changes(&new),
         [
-            HeaderChange::Content { row: 0, content: Some(ext(7)) },
-            HeaderChange::Content { row: 1, content: None }
+            HeaderChange::Content { row: 0, content: Some(ext(3).row()) },
+            HeaderChange::Content { row: 2, content: None }
         ]
+    );
+    assert_eq!(kept.changes(&kept), []);
+    let wwn = Hardware::new(HardwareKind::Wwn, &[b"naa.5"], Doubts::default()).unwrap();
+    let known = kept.with_hardware(&[wwn]);
+    assert_eq!(known.hardware(), [wwn]);
+    let identity = IdentityValue::new(&wwn.row());
+    assert_eq!(kept.changes(&known), [HeaderChange::Identity { row: 0, identity }]);
+    assert_eq!(
+        known.changes(&kept.with_hardware(&[])),
+        [HeaderChange::Identity { row: 0, identity: None }]
     );
 }
 
 #[test]
-fn long_values_are_kept_as_their_digest() {
-    let (a, b) = ("LVM-a".repeat(20), "LVM-b".repeat(20));
-    let row = |value: &str| rows(&identity(DISK, &[(MarkKind::DmUuid, value)]));
-    assert_eq!(row(&a)[0].value.len(), 32);
-    assert_ne!(row(&a), row(&b));
-    assert_eq!(judge(&row(&a), &[], &row(&b), &found(&[])), Known::Other);
+fn people_see_what_tells_it_from_others_and_no_bytes_of_a_device() {
+    let usb = Doubts { usb_bridge: true, ..Doubts::default() };
+    let all = [
+        Hardware::new(HardwareKind::Wwn, &[b"naa.5000"], Doubts::default()).unwrap(),
+        Hardware::new(HardwareKind::SerialModel, &[b"S\x1b[1m", b"MODEL"], usb).unwrap(),
+        Hardware::partition(2048, b"abcd-01"),
+        Hardware::file(&[0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 12, 99),
+    ];
+    let said = describe(100, &all, &[ext(1)]);
+    for part in [
+        "100 sectors, WWN naa.5000, ",
+        "serial number and model S\\x1b[1m MODEL (no proof)",
+        "partition at sector 2048 abcd-01",
+        "file on 00000000000000ff, inode 12, born at 99 ns",
+        "01010101-0101-0101-0101-010101010101 at sector 2",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(describe(9, &[], &[]), "9 sectors, nothing that tells it from others");
 }

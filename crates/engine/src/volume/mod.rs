@@ -2,6 +2,7 @@
 //! A volume: the logic of `dmremap-core` driven by real devices.
 
 mod brain;
+mod causes;
 mod client;
 mod driver;
 mod error;

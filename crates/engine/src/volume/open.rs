@@ -13,9 +13,8 @@ use dmremap_core::machine::{Loader, Machine, Parts};
 use dmremap_core::open::{Open, OpenStep, Refused};
 use dmremap_core::resolve::{Geometry, Shared};
 use dmremap_core::settings::{SNAPSHOT_BYTES, Setting, Settings};
-use dmremap_format::{
-    ContentRow, Header, Layout, MAX_CONTENTS, PAGE_BYTES, Role, Session, State, Uuid,
-};
+use dmremap_format::identity::{Accept, Compared, Identity, Judgement, judge};
+use dmremap_format::{Header, Layout, PAGE_BYTES, Role, SECTOR_BYTES, Session, State, Uuid};
 
 use crate::device::Device;
 use crate::host;
@@ -23,7 +22,7 @@ use crate::host;
 use super::error::VolumeError;
 use super::fast::{Core, queues};
 use super::format::{check_apart, unix_s};
-use super::main_identity::{self, Content, Known, Row};
+use super::main_identity::{self, Kept, Look};
 use super::memory::{self, Pages, Words};
 use super::meta::{MetaIo, MetaJob, page_sector};
 
@@ -72,8 +71,8 @@ pub(crate) struct Opened {
     pub(crate) info: VolumeInfo,
     pub(crate) shared: Arc<Shared<Words>>,
     pub(crate) core: Core,
-    /// What was read of main's content, and the rows the header keeps of it now.
-    pub(crate) content: (Content, Vec<ContentRow>),
+    /// What was read of main's content, and what the header keeps of main now.
+    pub(crate) content: (Look, Kept),
     pub(crate) queues: usize,
     pub(crate) writable: bool,
 }
@@ -83,8 +82,7 @@ struct Shown {
     info: VolumeInfo,
     role: Role,
     settings: Settings,
-    identity: Vec<Row>,
-    content: Vec<ContentRow>,
+    kept: Kept,
     shared: Arc<Shared<Words>>,
     loader: Loader<Words>,
     queues: usize,
@@ -97,7 +95,7 @@ struct Opening<'a> {
     io: MetaIo,
     open: Open<Pages>,
     shown: Option<Shown>,
-    content: Option<(Content, Vec<ContentRow>)>,
+    content: Option<(Look, Kept)>,
 }
 
 /// Opens the volume of `main` and `spare`, which the caller holds. Milliseconds count from `start`.
@@ -218,11 +216,8 @@ impl Opening<'_> {
             session: Uuid::default(),
             content_changed: false,
         };
-        let identity = main_identity::header_rows(&header);
-        let content = (0..MAX_CONTENTS).filter_map(|row| header.content(row)).collect();
-        let role = header.role();
-        self.shown =
-            Some(Shown { info, role, settings, identity, content, shared, loader, queues });
+        let (kept, role) = (Kept::of(&header), header.role());
+        self.shown = Some(Shown { info, role, settings, kept, shared, loader, queues });
         let states = vec![PageState::default(); state_count(layout.pages())];
         self.open.accept_header(states.into_boxed_slice());
         Ok(())
@@ -280,9 +275,9 @@ impl Opening<'_> {
             return Err(VolumeError::NotServed { spare, state: shown.info.state });
         }
         check_host(&spare, shown, self.options)?;
-        let (content, rows) = check_main(self.main, shown, self.options)?;
-        let kept = content.merged(&shown.content);
-        self.content = Some((content, kept.clone()));
+        let (look, kept) = check_main(self.main, shown, self.options)?;
+        let noted = shown.kept.changes(&kept);
+        self.content = Some((look, kept));
         if read_only {
             self.open.read_only();
             return Ok(());
@@ -297,12 +292,8 @@ impl Opening<'_> {
         if !self.options.settings.is_empty() {
             changes.push(change(HeaderChange::Settings(shown.settings)));
         }
-        // What was accepted, or has changed under a proved disk, is what it is known by now.
-        changes.extend(
-            main_identity::identity_changes(&shown.identity, &rows).into_iter().map(change),
-        );
-        changes
-            .extend(main_identity::content_changes(&shown.content, &kept).into_iter().map(change));
+        // What was accepted, or has changed under a known disk, is what it is known by now.
+        changes.extend(noted.into_iter().map(change));
         self.open.write(&changes);
         Ok(())
     }
@@ -359,34 +350,55 @@ fn check_host(spare: &str, shown: &Shown, options: &VolumeOptions) -> Result<(),
     Err(VolumeError::OtherHost { spare: spare.to_owned(), host: before })
 }
 
-/// Is this the volume's main? What it holds itself is compared, not what lives elsewhere.
+/// Is this the volume's main? What it holds itself is compared, not what lives elsewhere. What the
+/// header is to keep of it from now on.
 fn check_main(
     main: &Arc<dyn Device>,
     shown: &mut Shown,
     options: &VolumeOptions,
-) -> Result<(Content, Vec<Row>), VolumeError> {
+) -> Result<(Look, Kept), VolumeError> {
     let shared = Arc::clone(&shown.shared);
-    let elsewhere = move |sector: u64, sectors: u64| {
-        let first = shared.geometry.unit_of(sector);
-        let last = shared.geometry.unit_of(sector + sectors.saturating_sub(1));
-        shared.table.next(first).is_some_and(|entry| entry.unit <= last)
+    let elsewhere = move |sector, sectors| main_identity::is_elsewhere(&shared, sector, sectors);
+    let look = main_identity::look(&**main, elsewhere);
+    let (info, kept) = (&mut shown.info, &shown.kept);
+    let (was, is) = (kept.hardware(), main.identity().hardware());
+    let contents = kept.contents();
+    let block_sectors = u64::from(info.block_bytes) / SECTOR_BYTES;
+    let stored =
+        Identity { sectors: info.main_sectors, block_bytes: info.block_bytes, hardware: &was };
+    let seen = Identity {
+        // A volume of larger blocks than main's own leaves out what fills no block.
+        sectors: main.sectors() & !(block_sectors - 1),
+        block_bytes: main.logical_block(),
+        hardware: &is,
     };
-    let content = main_identity::content(&**main, elsewhere);
-    let rows = main_identity::rows(&main.identity());
-    let known = main_identity::judge(&shown.identity, &shown.content, &rows, &content);
-    let refuse = |other| VolumeError::Main {
-        main: main.describe(),
-        was: main_identity::describe(&shown.identity, &shown.content),
-        is: main_identity::describe(&rows, &content.rows),
-        other,
-    };
-    match known {
-        Known::Same { content_changed } => {
-            shown.info.content_changed = content_changed;
-            Ok((content, rows))
+    let accept = options.accept_main.then_some(Accept::Same);
+    let judgement = judge(&stored, &seen, look.compared(&contents), accept);
+    let hardware = match judgement {
+        Judgement::Same { content, .. } => {
+            info.content_changed = content == Compared::Differs;
+            if info.content_changed {
+                tracing::warn!(
+                    main = main.describe(),
+                    "main's content has other UUIDs than it had"
+                );
+            }
+            None
         }
-        Known::Other => Err(refuse(true)),
-        Known::Ask if options.accept_main => Ok((content, rows)),
-        Known::Ask => Err(refuse(false)),
-    }
+        Judgement::Moved { .. } => {
+            tracing::warn!(main = main.describe(), "taken as main because it was said to be");
+            Some(is)
+        }
+        _ => {
+            let describe = main_identity::describe;
+            return Err(VolumeError::Main {
+                main: main.describe(),
+                was: describe(stored.sectors, &was, &contents),
+                is: describe(seen.sectors, &is, &look.contents),
+                judgement,
+            });
+        }
+    };
+    let kept = kept.with_contents(&look.merged(&contents));
+    Ok((look, hardware.map_or(kept.clone(), |hardware| kept.with_hardware(&hardware))))
 }

@@ -102,7 +102,7 @@ pub(crate) struct Underway {
     since: AtomicU64,
     verdict: AtomicBool,
     done: Mutex<Option<Done>>,
-    /// To be told when a change of what main is known by has been answered.
+    /// Of a change: to be told when it has been answered.
     watch: Option<Arc<Watch>>,
     /// Holds the volume open until the request has been answered.
     _pass: Pass,
@@ -251,7 +251,7 @@ impl Part {
         }
         let Some(done) = lock(&self.request.done).take() else { return };
         if let Some(watch) = &self.request.watch {
-            watch.changed();
+            watch.answered(self.request.sector, self.request.sectors);
         }
         let mut bad = std::mem::take(&mut *lock(&self.request.bad));
         bad.sort_by_key(|run| run.sector);

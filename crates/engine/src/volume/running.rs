@@ -74,8 +74,8 @@ impl<F: Fast, L: Logic> Running<F, L> {
         let refusal = self.refusal(&request);
         match (refusal, self.gate.enter()) {
             (None, Some(pass)) => {
-                let watch = self.watch.as_ref().filter(|watch| watch.touches(&request));
-                self.driver.submit(Part::whole(request, done, pass, watch.cloned()));
+                let watch = self.watch.as_ref().filter(|_| request.kind.changes()).cloned();
+                self.driver.submit(Part::whole(request, done, pass, watch));
             }
             (refusal, _) => {
                 let (sector, sectors) = (request.sector, request.sectors);

@@ -10,11 +10,13 @@ use dmremap_core::message::Command;
 use dmremap_core::reply::nearest_spare;
 use dmremap_core::settings::Settings;
 use dmremap_core::status::Status;
+use dmremap_core::table::Entry;
 use dmremap_core::{Done as Outcome, Event, Reason};
 use dmremap_format::{States, UnitIndex};
 
 use crate::device::Device;
 
+use super::causes::Causes;
 use super::client::{FlushDone, Told};
 use super::error::VolumeError;
 use super::fast::{Core, Path};
@@ -60,6 +62,11 @@ impl Volume {
         let system = |error: std::io::Error| VolumeError::System(error.to_string());
         let (content, kept) = opened.content;
         let watch = opened.writable.then(|| Watch::new(&content));
+        let ears = watch.clone();
+        let heard = move |event| {
+            ears.iter().for_each(|watch| watch.heard(&event));
+            on_event(event);
+        };
         let running = Running::start(Parts {
             fast: Path::new(opened.shared, opened.queues),
             logic: opened.core,
@@ -68,7 +75,7 @@ impl Volume {
             read_only: !opened.writable,
             watch: watch.clone(),
             start,
-            on_event: Box::new(on_event),
+            on_event: Box::new(heard),
         })
         .map_err(system)?;
         let running = Arc::new(running);
@@ -156,18 +163,25 @@ impl Volume {
     }
 
     /// Everything that is moved, pending or gone from main sector `from` on, as runs in ascending
-    /// order, handed to `out` until it returns false.
+    /// order, handed to `out` until it returns false. Why something was moved is read from the
+    /// spare, as far as that does not take long.
     pub fn runs(&self, from: u64, mut out: impl FnMut(Run) -> bool) {
         let info = &self.info;
         let mut runs = Runs::new(info.block_bytes / 512, info.main_sectors, from);
+        let mut causes = self.devices().get(1).map(|spare| Causes::new(&**spare, info));
         let mut next = Some(UnitIndex(from / 8));
         while let Some(first) = next {
             let units = self.units(first);
             next = (units.len() == LIST_BATCH)
-                .then(|| units.last().map(|(unit, _)| UnitIndex(unit.0 + 1)))
+                .then(|| units.last().map(|(unit, ..)| UnitIndex(unit.0 + 1)))
                 .flatten();
-            if units.iter().any(|(_, unit)| !runs.unit(unit, &mut out)) {
-                return;
+            for (_, mut unit, entry) in units {
+                if let (Some(causes), Some(entry)) = (&mut causes, entry) {
+                    unit.cause = causes.word(&entry);
+                }
+                if !runs.unit(&unit, &mut out) {
+                    return;
+                }
             }
         }
         if let Some(last) = runs.finish() {
@@ -175,8 +189,8 @@ impl Volume {
         }
     }
 
-    /// The next units with an entry or pending blocks.
-    fn units(&self, first: UnitIndex) -> Vec<(UnitIndex, Unit)> {
+    /// The next units with an entry or pending blocks; the causes are not filled in.
+    fn units(&self, first: UnitIndex) -> Vec<(UnitIndex, Unit, Option<Entry>)> {
         let found = self.running.fast().lookup(|shared| {
             let mut units = Vec::with_capacity(LIST_BATCH);
             let mut from = first;
@@ -202,6 +216,7 @@ impl Volume {
                             .map_or(0, |(_, mask)| mask),
                         cause: "-",
                     },
+                    entry,
                 ));
                 from = UnitIndex(at.0 + 1);
             }

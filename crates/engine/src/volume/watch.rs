@@ -3,24 +3,36 @@
 //! next open compares, so they are read again and committed within a second.
 //!
 //! A change of a sector that content is read from sets a flag when it has been *answered*, so that
-//! what is then read holds it. A thread of its own reads: it may have to wait for main.
+//! what is then read holds it. A thread of its own reads: it may have to wait for main. Where
+//! content is read from may change with what is read (a new partition table): whatever was answered
+//! before the new places were watched is covered by one more look after that.
+//!
+//! A change that is far from all of it costs one load: a bit for each MiB of main, a few of which
+//! share one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dmremap_format::{ContentRow, SECTOR_BYTES, UnitIndex};
+use dmremap_core::Event;
+use dmremap_format::SECTOR_BYTES;
 
 use super::fast::{Core, Path};
-use super::main_identity::{self, Content};
-use super::request::Request;
+use super::main_identity::{self, Kept, Look};
 use super::running::Running;
 
 /// How long changes are gathered before content is read again: well below the second it has.
 const GATHER: Duration = Duration::from_millis(500);
+/// Bits of the coarse map.
+const REGIONS: u64 = 4096;
+/// Sectors of a region, a power of two.
+const REGION_SECTORS: u64 = 2048;
 
 /// Which sectors content is read from, and whether one has changed.
 pub(crate) struct Watch {
+    /// A bit for each region that holds a part of a range, regions counted modulo [`REGIONS`].
+    regions: Box<[AtomicU64]>,
     /// Ascending, none overlapping: first sector and the one behind the last.
     ranges: RwLock<Vec<(u64, u64)>>,
     state: Mutex<State>,
@@ -34,44 +46,75 @@ struct State {
 }
 
 impl Watch {
-    /// Watches what `content` was read from.
-    pub(crate) fn new(content: &Content) -> Arc<Watch> {
-        let watch =
-            Watch { ranges: RwLock::default(), state: Mutex::default(), wake: Condvar::new() };
-        watch.set(content);
+    /// Watches what was looked at.
+    pub(crate) fn new(look: &Look) -> Arc<Watch> {
+        let watch = Watch {
+            regions: (0..REGIONS / 64).map(|_| AtomicU64::new(0)).collect(),
+            ranges: RwLock::default(),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        };
+        watch.set(look);
         Arc::new(watch)
     }
 
-    fn set(&self, content: &Content) {
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
-        let windows = content.windows.iter().map(|window| {
+    /// Watches what was looked at from now on; true if that is not what was watched before.
+    fn set(&self, look: &Look) -> bool {
+        let windows = look.windows.iter().map(|window| {
             let end = (window.offset + window.len as u64).div_ceil(SECTOR_BYTES);
             (window.offset / SECTOR_BYTES, end)
         });
         let mut windows: Vec<_> = windows.collect();
         windows.sort_unstable();
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
         for (first, end) in windows {
             match ranges.last_mut() {
                 Some((_, last)) if *last >= first => *last = end.max(*last),
                 _ => ranges.push((first, end)),
             }
         }
-        *self.ranges.write().unwrap_or_else(PoisonError::into_inner) = ranges;
-    }
-
-    /// Whether a request changes a watched sector.
-    pub(crate) fn touches(&self, request: &Request) -> bool {
-        if !request.kind.changes() {
+        let mut watched = self.ranges.write().unwrap_or_else(PoisonError::into_inner);
+        if *watched == ranges {
             return false;
         }
-        let end = request.sector.saturating_add(u64::from(request.sectors));
+        // Bits stay set: one too many costs a look at the ranges, no more.
+        for region in ranges.iter().flat_map(|(first, end)| regions(*first, *end)) {
+            self.regions[(region / 64) as usize].fetch_or(1 << (region % 64), Ordering::Release);
+        }
+        *watched = ranges;
+        true
+    }
+
+    /// Whether one of these sectors is watched.
+    fn touches(&self, sector: u64, sectors: u64) -> bool {
+        let end = sector.saturating_add(sectors);
+        let near = |region: u64| {
+            let word = self.regions[(region / 64) as usize].load(Ordering::Acquire);
+            word & (1 << (region % 64)) != 0
+        };
+        if !regions(sector, end).any(near) {
+            return false;
+        }
         let ranges = self.ranges.read().unwrap_or_else(PoisonError::into_inner);
-        let next = ranges.partition_point(|(_, last)| *last <= request.sector);
+        let next = ranges.partition_point(|(_, last)| *last <= sector);
         ranges.get(next).is_some_and(|(first, _)| *first < end)
     }
 
-    /// A change of a watched sector has been answered.
-    pub(crate) fn changed(&self) {
+    /// A change of these sectors has been answered.
+    pub(crate) fn answered(&self, sector: u64, sectors: u32) {
+        if self.touches(sector, sectors.into()) {
+            self.changed();
+        }
+    }
+
+    /// What comes home is main's again, and may have been changed while it was away.
+    pub(crate) fn heard(&self, event: &Event) {
+        if let Event::Home { main_sector } = event {
+            self.answered(*main_sector, dmremap_format::UNIT_SECTORS as u32);
+        }
+    }
+
+    fn changed(&self) {
         self.lock().dirty = true;
         self.wake.notify_all();
     }
@@ -93,6 +136,12 @@ impl Watch {
     }
 }
 
+/// The places in the coarse map of the sectors from `first` up to `end`.
+fn regions(first: u64, end: u64) -> impl Iterator<Item = u64> {
+    let (from, to) = (first / REGION_SECTORS, end.saturating_sub(1) / REGION_SECTORS);
+    (from..=to).take(REGIONS as usize).map(|region| region % REGIONS)
+}
+
 /// The thread that reads content again.
 pub(crate) struct Watcher {
     watch: Arc<Watch>,
@@ -109,19 +158,18 @@ impl Watcher {
     pub(crate) fn start(
         watch: Arc<Watch>,
         running: Arc<Running<Path, Core>>,
-        mut kept: Vec<ContentRow>,
+        kept: Kept,
     ) -> std::io::Result<Watcher> {
         let last = Arc::new(Mutex::new(false));
         let (seen, also_last) = (Arc::clone(&watch), Arc::clone(&last));
         let work = move || {
+            let mut notes = Notes { at_open: kept.clone(), kept, refused: false };
             loop {
                 let stopping = seen.wait();
-                let wanted = match stopping {
-                    None => true,
-                    Some(dirty) => dirty && *lock(&also_last),
-                };
-                if wanted {
-                    look(&seen, &running, &mut kept);
+                match stopping {
+                    None => notes.look(&seen, &running),
+                    Some(dirty) if *lock(&also_last) => notes.last_look(dirty, &seen, &running),
+                    Some(_) => {}
                 }
                 if stopping.is_some() {
                     return;
@@ -149,26 +197,55 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads content again and has the header take what has changed.
-fn look(watch: &Watch, running: &Running<Path, Core>, kept: &mut Vec<ContentRow>) {
-    let Some(main) = running.devices().first() else { return };
-    let moved = |sector: u64, sectors: u64| {
-        let (first, end) = (UnitIndex(sector / 8), sector + sectors);
-        let next = running.fast().lookup(|shared| shared.table.next(first));
-        next.flatten().is_some_and(|entry| entry.unit.0 * 8 < end)
-    };
-    let content = main_identity::content(&**main, moved);
-    watch.set(&content);
-    let rows = content.merged(kept);
-    let changes = main_identity::content_changes(kept, &rows);
-    if changes.is_empty() {
-        return;
-    }
-    tracing::info!(rows = rows.len(), "main's content has other UUIDs now: noted");
-    *kept = rows;
-    running.ask(move |core, now| {
-        for change in changes {
-            core.commit_header(change, now);
-        }
-    });
+/// What the watching thread knows of the header.
+struct Notes {
+    /// What it kept when the volume was opened.
+    at_open: Kept,
+    /// What it keeps, if every commit since went well.
+    kept: Kept,
+    /// The last change was not taken: offered again with the next look, at the close at the latest.
+    refused: bool,
 }
+
+impl Notes {
+    /// Reads content again and has the header take what has changed.
+    fn look(&mut self, watch: &Watch, running: &Running<Path, Core>) {
+        let Some(main) = running.devices().first() else { return };
+        let elsewhere = |sector: u64, sectors: u64| {
+            let is = |shared: &_| main_identity::is_elsewhere(shared, sector, sectors);
+            running.fast().lookup(is).unwrap_or(true)
+        };
+        let look = main_identity::look(&**main, elsewhere);
+        if watch.set(&look) {
+            watch.changed();
+        }
+        let new = self.kept.with_contents(&look.merged(&self.kept.contents()));
+        self.refused = false;
+        if new == self.kept {
+            return;
+        }
+        tracing::info!(uuids = look.contents.len(), "main's content has other UUIDs now: noted");
+        let changes = self.kept.changes(&new);
+        let taken = running.ask(move |core, now| core.commit_header(&changes, now));
+        self.refused = taken != Some(true);
+        if !self.refused {
+            self.kept = new;
+        }
+    }
+
+    /// At the close: what has changed since the open is committed once more, since nobody heard how
+    /// the commits in between ended.
+    fn last_look(&mut self, dirty: bool, watch: &Watch, running: &Running<Path, Core>) {
+        if dirty || self.refused {
+            self.look(watch, running);
+        }
+        let changes = self.at_open.changes(&self.kept);
+        if !changes.is_empty() {
+            running.ask(move |core, now| core.commit_header(&changes, now));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

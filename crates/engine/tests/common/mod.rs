@@ -141,3 +141,13 @@ pub fn flush(volume: &Volume) -> Result<(), Class> {
 pub fn original(sector: u64, sectors: u32) -> Vec<u8> {
     (sector..sector + u64::from(sectors)).flat_map(|s| [first(s); 512]).collect()
 }
+
+/// What mkfs.ext4 leaves in the first block, where the UUID lies.
+pub fn superblock(uuid: u8) -> Vec<u8> {
+    let mut bytes = vec![0u8; 4096];
+    bytes[1024..1032].copy_from_slice(&[0, 4, 0, 0, 0, 16, 0, 0]);
+    bytes[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
+    bytes[0x44c] = 1;
+    bytes[0x468..0x478].fill(uuid);
+    bytes
+}
