@@ -434,7 +434,7 @@ impl<M: Memory> Machine<M> {
         Conditions {
             failed: self.mode == Mode::Failed || main.vanished || spare.vanished,
             read_only: self.mode == Mode::ReadOnly,
-            metadata_degraded: self.commit.degraded() || self.commit.copies_valid() < 5,
+            metadata_degraded: self.commit.degraded() || self.commit.in_doubt() > 0,
             main_suspect: main.suspect,
             spare_suspect: spare.suspect,
             spare_full: self.allocator.free_units() == 0 || self.slots.free_slots() == 0,

@@ -5,9 +5,10 @@
 //! Under busy and after the grace all wanted blocks are read in one operation; if that fails, one
 //! by one. A block is tried `read_retries` times with exponential backoff. It has evidence enough
 //! to be *pending* after a MEDIUM answer to it alone, or after *alone failed, good probe, alone
-//! failed again*. Success after either, or after a MEDIUM answer to the request itself, makes it
-//! *weak*: the content in hand is worth saving. A suspect device ends the recovery
-//! with nothing marked. What `clear force` is to make gone takes the whole order.
+//! failed again*. Success after either makes it *weak*: the content in hand is worth saving. So
+//! does success after a MEDIUM answer to it, or to a request of several blocks of which none then
+//! fails alone. A suspect device ends the recovery with nothing marked. What `clear force` is to
+//! make gone takes the whole order.
 
 use dmremap_format::BlockState;
 
@@ -96,7 +97,8 @@ impl<M: Memory> Machine<M> {
         } else {
             let bit = run_mask(job.cursor, 1);
             job.have |= bit;
-            if job.sure || job.medium {
+            // A MEDIUM answer to several blocks names none of them.
+            if job.sure || (job.medium && job.own == bit) {
                 job.weak |= bit;
             }
         }
@@ -153,6 +155,10 @@ impl<M: Memory> Machine<M> {
         let unread = job.unread;
         match job.goal {
             Goal::Read => {
+                if job.medium && (job.unread | job.unsure | job.weak) == 0 {
+                    // Nothing that failed alone explains the answer: any of them may be weak.
+                    job.weak = job.have;
+                }
                 self.mark_pending(j, unread);
                 let good = missing == 0;
                 self.complete(j, if good { Outcome::Good } else { Outcome::Unreadable(missing) });

@@ -125,6 +125,27 @@ fn weak_after_a_medium_answer() {
 }
 
 #[test]
+fn a_medium_answer_to_several_blocks_is_explained_by_the_one_that_fails_alone() {
+    let mut rig = Rig::new();
+    rig.rule(Rule::new(MAIN, R).at(43..44).medium());
+    let id = rig.read(40, 8);
+    rig.advance(5_000);
+    assert!(rig.ended(id).is_some_and(|e| e.is_err()));
+    assert_eq!(rig.pending(5), 0b1000);
+    assert_eq!(rig.entry(5), None, "its neighbours stay where they are");
+}
+
+#[test]
+fn a_medium_answer_to_several_blocks_that_nothing_explains_moves_them() {
+    let mut rig = Rig::new();
+    rig.rule(Rule::new(MAIN, R).at(43..44).times(1).medium());
+    let id = rig.read(40, 8);
+    rig.advance(5_000);
+    assert_eq!(rig.ended(id), Some(Ok(())));
+    assert_eq!(rig.entry(5), Some((Some(0), "ssssssss".into())));
+}
+
+#[test]
 fn weak_content_on_the_spare_leaves_its_unit() {
     let mut rig = Rig::new();
     move_by_write(&mut rig, 40, &[60, 61]);
