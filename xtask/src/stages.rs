@@ -42,12 +42,13 @@ pub const STAGES: &[Stage] = &[
         ],
     },
     Stage {
-        name: "the simulator's seeds",
+        name: "the simulator's seeds and traces",
         args: &[
             "--profile=checked",
             "--package=dmremap-sim",
             "--features=exhaustive",
             "--test=seeds",
+            "--test=traces",
         ],
     },
     Stage {

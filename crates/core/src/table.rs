@@ -47,7 +47,7 @@ pub struct Entry {
 }
 
 /// Knows when all lookups that had begun at some time have ended: RCU in the kernel,
-/// [`Readers`](crate::Readers) in user space. Every lookup in a [`Table`] runs under it.
+/// [`Readers`](crate::readers::Readers) in user space. Every lookup in a [`Table`] runs under it.
 pub trait LookupGrace {
     /// Begins a grace, after what is to be reused has been made unreachable.
     fn start(&self) -> u64;

@@ -98,7 +98,8 @@ pub(crate) struct Opened<S: Store> {
     pub writable: bool,
 }
 
-/// The commit machine of one table holder; made by [`Open::into_commit`](crate::Open::into_commit).
+/// The commit machine of one table holder; made by
+/// [`Open::into_commit`](crate::open::Open::into_commit).
 pub struct Commit<S: Store> {
     cache: S::Cache,
     states: S::States,
