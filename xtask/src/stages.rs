@@ -55,6 +55,15 @@ pub const STAGES: &[Stage] = &[
         args: &["--profile=checked", "--package=dmremap-sim", "--features=broken", "--test=broken"],
     },
     Stage {
+        name: "power cuts from a recording",
+        args: &[
+            "--profile=checked",
+            "--package=dmremap-engine",
+            "--features=broken",
+            "--test=recording",
+        ],
+    },
+    Stage {
         name: "two hundred kills",
         args: &["--profile=checked", "--package=dmremap", "--features=heavy", "--test=kills"],
     },
@@ -65,6 +74,7 @@ pub const FEATURE_SETS: &[&[&str]] = &[
     &["--workspace"],
     &["--package=dmremap-core", "--features=exhaustive,broken"],
     &["--package=dmremap-sim", "--features=exhaustive,broken"],
+    &["--package=dmremap-engine", "--features=broken"],
     &["--package=dmremap", "--features=heavy"],
 ];
 
