@@ -14,8 +14,8 @@
 //! * it fails only where main cannot be read and no write of it is covered;
 //! * every image opens, and so does what a second cut leaves in the middle of that open.
 //!
-//! That this sees anything is shown by a volume whose clients' flushes leave out a device (feature
-//! `broken`).
+//! That this sees anything is shown by a volume whose clients' flushes leave out a device; for
+//! these two the test wants the feature `broken`.
 
 mod cut;
 mod history;
@@ -233,7 +233,6 @@ fn every_power_cut_leaves_what_was_flushed() {
     assert!(moved > 50 && home > 0 && quarantined > 0, "{told:?}");
 }
 
-#[cfg(feature = "broken")]
 mod broken {
     use super::*;
     use dmremap_core::broken::{Broken, select};
