@@ -79,8 +79,8 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether a main that cannot prove itself is said to be the same. A copy may lack what was bad when
-/// it was made, so that it is taken with the map of that only.
+/// Whether a main that cannot prove itself is said to be the same. A copy may lack what was bad
+/// when it was made, so that it is taken with the map of that only.
 fn accepts_main(args: &Serve) -> Outcome<bool> {
     match args.accept_main {
         None => Ok(false),
