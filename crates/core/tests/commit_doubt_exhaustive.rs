@@ -66,3 +66,21 @@ fn a_flush_fails_with_two_pages() {
     let search = check(&Model { name, tables: 2, opens: 1, faults, changes, scope, ..ONE_PAGE });
     assert!(search.doubts > 0 && search.reversals > 0);
 }
+
+/// The two together: a copy that is dead for a session, and in the same session a flush that fails.
+#[test]
+fn a_flush_fails_beside_a_dead_copy() {
+    let name = "one page, 3 opens, 2 commits, one flush fails beside a dead copy";
+    let mut faults = failing_flush();
+    for flush in 0..18 {
+        let dead = |copy: u8| Faults {
+            reads: 1 << copy,
+            writes: 1 << copy,
+            flush: Some(flush),
+            ..Faults::NONE
+        };
+        faults.extend((0..5).map(dead));
+    }
+    let search = check(&Model { name, faults, changes: vec![vec![0]], ..ONE_PAGE });
+    assert!(search.doubts > 0 && search.reversals > 0 && search.unwritten > 0);
+}

@@ -63,8 +63,16 @@ impl World {
     /// # Errors
     /// Something is wrong.
     pub fn scripted(seed: u64, units: u64) -> Result<World, Failure> {
+        World::scripted_on(seed, units, 2_304)
+    }
+
+    /// The same on a main of `main_sectors`.
+    ///
+    /// # Errors
+    /// Something is wrong.
+    pub fn scripted_on(seed: u64, units: u64, main_sectors: u64) -> Result<World, Failure> {
         let config = Config {
-            main_sectors: 2_304,
+            main_sectors,
             spare_sectors: 9_216 + units * 8 + 2_048,
             block_sectors: 1,
             max_entries: 252,
@@ -119,12 +127,15 @@ impl World {
         self.end_of(id)
     }
 
-    /// So many steps.
+    /// So many steps, or fewer if nothing more happens in the next tenth of a second.
     ///
     /// # Errors
     /// Something is wrong.
     pub fn steps(&mut self, count: u64) -> Checked {
         for _ in 0..count {
+            if self.quiet_for(100) {
+                break;
+            }
             self.step()?;
         }
         Ok(())

@@ -342,6 +342,12 @@ impl World {
         next
     }
 
+    /// Whether nothing happens for so many milliseconds.
+    pub fn quiet_for(&mut self, ms: Millis) -> bool {
+        self.collect();
+        self.steps.is_empty() && self.next_event().is_none_or(|at| at > self.now + ms)
+    }
+
     /// One step; false if nothing can ever happen any more.
     ///
     /// # Errors

@@ -36,6 +36,12 @@
 //! stay busy until the device answers, and the answer only ends it. A commit that was joined is
 //! never cut.
 //!
+//! What waits in the driver is woken at its own limit at the latest.
+//!
+//! **Suspect and gone devices.** While a device is suspect nothing is moved off it or onto it,
+//! marked for it or committed to it: writes are held, everything else ends. A device that went
+//! away is sent nothing more; what would be sent is answered as offline by the machine itself.
+//!
 //! Order of publication: the region bit, then busy, then the grace; the table, then busy withdrawn.
 
 mod act;

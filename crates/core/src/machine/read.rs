@@ -6,7 +6,8 @@
 //! by one. A block is tried `read_retries` times with exponential backoff. It has evidence enough
 //! to be *pending* after a MEDIUM answer to it alone, or after *alone failed, good probe, alone
 //! failed again*. Success after either, or after a MEDIUM answer to the request itself, makes it
-//! *weak*: the content in hand is worth saving. A bad probe ends the recovery with nothing marked.
+//! *weak*: the content in hand is worth saving. A suspect device ends the recovery
+//! with nothing marked. What `clear force` is to make gone takes the whole order.
 
 use dmremap_format::BlockState;
 

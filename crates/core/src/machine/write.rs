@@ -4,7 +4,9 @@
 //! The write has failed on this unit alone. A probe begun after that must be good; then the same
 //! write is repeated there alone. Success: it stays where it is. Failure: the verdict, and the
 //! blocks of this request move ([`super::mover`]). A bad probe makes the device suspect: the job
-//! lets go of everything and the write is held, to come back every second until its limit.
+//! lets go of everything and the write is held, to come back every second until just before its
+//! limit. From half of the limit on, after one verdict in a request, a write that would be repeated
+//! counts as failed. With `auto_remap no` the verdict is the caller's error.
 //!
 //! Spare full, or the metadata degraded: blocks that live on main are tried in place once more,
 //! each alone; a block that lives on the spare is never written to main by a request.

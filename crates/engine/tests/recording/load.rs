@@ -30,7 +30,7 @@ pub struct Load {
 }
 
 impl Load {
-    pub const FULL: Load = Load { requests: 250, in_flight: 24, cuts_per_thousand: 80 };
+    pub const FULL: Load = Load { requests: 250, in_flight: 24, cuts_per_thousand: 100 };
 }
 
 /// What the volume told its administrator.

@@ -229,8 +229,8 @@ fn every_power_cut_leaves_what_was_flushed() {
         told.iter_mut().zip(events.counts()).for_each(|(sum, count)| *sum += count);
     }
     assert!(images >= 1000, "{images} images of random subsets");
-    let [moved, home, pending, quarantined] = told;
-    assert!(moved > 50 && home > 0 && pending > 0 && quarantined > 0, "{told:?}");
+    let [moved, home, _pending, quarantined] = told;
+    assert!(moved > 50 && home > 0 && quarantined > 0, "{told:?}");
 }
 
 #[cfg(feature = "broken")]
