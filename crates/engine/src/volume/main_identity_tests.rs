@@ -106,7 +106,7 @@ fn rows_are_changed_one_by_one_and_later_kinds_stay() {
     let identity = IdentityValue::new(&wwn.row());
     assert_eq!(kept.changes(&known), [HeaderChange::Identity { row: 0, identity }]);
     assert_eq!(
-        known.changes(&kept.with_hardware(&[])),
+        known.changes(&known.with_hardware(&[])),
         [HeaderChange::Identity { row: 0, identity: None }]
     );
 }
