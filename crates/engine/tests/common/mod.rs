@@ -108,6 +108,23 @@ fn map(runs: &[(u64, u64, &str)]) -> String {
     runs.iter().map(line).collect()
 }
 
+/// Submits now; what is returned waits for the answer.
+pub fn begin(
+    volume: &Volume,
+    kind: Kind,
+    sector: u64,
+    sectors: u32,
+    data: Vec<u8>,
+) -> impl FnOnce() -> (Vec<u8>, Vec<BadRun>) + use<> {
+    let (sender, reply) = channel();
+    let request = Request { kind, sector, sectors, fua: false, data: Box::new(data) };
+    volume.submit(request, Box::new(move |reply| sender.send(reply).unwrap()));
+    move || {
+        let reply = reply.recv().expect("every request is answered");
+        (*reply.data.into_any().downcast::<Vec<u8>>().unwrap(), reply.bad)
+    }
+}
+
 pub fn ask(
     volume: &Volume,
     kind: Kind,
@@ -115,11 +132,7 @@ pub fn ask(
     sectors: u32,
     data: Vec<u8>,
 ) -> (Vec<u8>, Vec<BadRun>) {
-    let (sender, reply) = channel();
-    let request = Request { kind, sector, sectors, fua: false, data: Box::new(data) };
-    volume.submit(request, Box::new(move |reply| sender.send(reply).unwrap()));
-    let reply = reply.recv().expect("every request is answered");
-    (*reply.data.into_any().downcast::<Vec<u8>>().unwrap(), reply.bad)
+    begin(volume, kind, sector, sectors, data)()
 }
 
 pub fn read(volume: &Volume, sector: u64, sectors: u32) -> (Vec<u8>, Vec<BadRun>) {
