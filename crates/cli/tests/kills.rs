@@ -5,7 +5,7 @@
 //! acknowledged, or what was sent and not answered, and does not change once it was read; only
 //! sectors declared unreadable and never rewritten are errors. Between kills writes of 1 to 24
 //! sectors go out, many at a time, over good and bad places, with messages that move units there
-//! and back beside them.
+//! and back beside them; every fourth kill is preceded by one in the midst of the open.
 //!
 //! A killed process loses no cache, so this says nothing of flushes; the recording test does.
 
@@ -19,6 +19,7 @@ mod model;
 
 use std::collections::HashMap;
 use std::process::Stdio;
+use std::time::Duration;
 
 use common::{Bench, IMAGE_BYTES, Serving};
 use dmremap_nbd::{Client, ClientError, Cookie, Operation};
@@ -57,6 +58,9 @@ fn two_hundred_kills_lose_nothing() {
     let mut load = Load::new(0x6b69_6c6c);
     let (mut acknowledged, mut in_doubt, mut compared) = (0, 0, 0);
     for cycle in 0..CYCLES {
+        if cycle % 4 == 0 {
+            load.kill_while_it_opens();
+        }
         let server = load.bench.serve(&[]);
         let client = server.connect();
         let found = load.compare(&client);
@@ -85,8 +89,21 @@ impl Load {
         let runs = damage::runs(sectors);
         damage::declare(&runs, &mut model);
         bench.format(&bench.faulty_main(&damage::mapfile(&runs, sectors)));
+        // These files need no time to come to.
+        let server = bench.serve(&[]);
+        bench.good(&["message", "v", "set", "retry_backoff_ms", "1"]);
+        assert_eq!(server.stop(), 0);
         println!("seed {seed:#x}");
         Load { bench, model, runs, numbers: Numbers(seed), serial: 0 }
+    }
+
+    /// Kills a server at some moment between its start and its first request.
+    fn kill_while_it_opens(&mut self) {
+        let mut command = self.bench.command(&["serve", "--spare", "spare.img"]);
+        let mut server = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(self.numbers.below(12_000)));
+        server.kill().unwrap();
+        server.wait().unwrap();
     }
 
     /// Reads everything.
