@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The driver's other half: what the machine is told, and what it asks for.
 
-use dmremap_core::broken::{Broken, is};
 use dmremap_core::{Action, Answer, Class, Dev, Kind, Op, OpKind, Outcome, Piece};
 
 use crate::command::{Command, Origin};
@@ -139,12 +138,7 @@ impl World {
     fn send_op(&mut self, op: Op) -> Checked {
         let (sector, sectors) = (op.sector, op.sectors);
         let Some(session) = &mut self.session else { return Ok(()) };
-        let lazy = match op.dev {
-            Dev::Main => is(Broken::NoMainFlush),
-            Dev::Spare(_) => is(Broken::NoSpareFlush),
-        };
         let command = match op.kind {
-            OpKind::Flush if lazy => Command::Read { sector, sectors },
             OpKind::Read { .. } | OpKind::Verify { .. } | OpKind::Probe | OpKind::ReadPage => {
                 Command::Read { sector, sectors }
             }
