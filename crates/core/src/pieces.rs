@@ -13,8 +13,9 @@
 //!
 //! Two epochs keep later pieces from holding a grace up: as in a sleepable RCU, a grace waits for
 //! the epoch that is not current to drain, makes it current, and waits for the other. Both have to
-//! drain once, because a worker may count itself under an epoch it loaded long ago. A stuck piece
-//! holds up its own bucket and kind, nothing else.
+//! drain once, because a worker may count itself under an epoch it loaded long ago. A piece that
+//! begins before the flip may still be waited for; none that begins after it is, so no grace
+//! starves. A stuck piece holds up its own bucket and kind, nothing else.
 
 use core::ops::Deref;
 
