@@ -50,7 +50,7 @@ pub use change::{ChangeFault, ChangeKind, HeaderChange, Identity, MetadataChange
 pub use image::{ChangeOf, Image, Io, IoId, IoKind, PageId, Store, VolumeId};
 pub use joins::{Joined, Outcome, OutcomeKind};
 pub(crate) use load::{Load, load, loaded};
-pub(crate) use pairs::{NEEDED, Pairs, Step, give_up_late, next_late};
+pub(crate) use pairs::{NEEDED, Pairs, Step, give_up_late, next_late, wrote};
 pub(crate) use state::{ALL, bit, state_index};
 pub use state::{CopyState, PageState, state_count};
 pub(crate) use wire::{NO_PLACE, Name, Wire, parse};
@@ -235,11 +235,7 @@ impl<S: Store> Commit<S> {
                 }
             }
             Some(Name::Write { copy, place }) => {
-                let line = self.cache.get_mut(place).map(|c| &mut c.line);
-                match line.filter(|l| l.has_out(copy, id.0)) {
-                    Some(line) => line.write_done(copy, id.0, result.is_ok()),
-                    None => self.wire.returned(copy),
-                }
+                wrote(&mut self.wire, &mut self.cache, (id, copy, place), result.is_ok());
             }
             Some(Name::Flush) => {
                 self.pairs.flush_done(id.0, result.is_ok());
@@ -255,10 +251,7 @@ impl<S: Store> Commit<S> {
 
     /// Gives up what is late. Call when [`next_deadline`](Commit::next_deadline) has passed.
     pub fn tick(&mut self, now: Millis) {
-        give_up_late(&mut self.wire, &mut self.cache, now);
-        if self.pairs.flush_out().is_some_and(|o| self.wire.is_late(o, now)) {
-            self.pairs.give_up_flush();
-        }
+        give_up_late(&mut self.wire, &mut self.cache, &mut self.pairs, now);
         if let Some((copy, _)) = self.check_out.take_if(|(_, o)| self.wire.is_late(*o, now)) {
             self.wire.give_up(copy);
         }

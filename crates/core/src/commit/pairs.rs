@@ -18,7 +18,7 @@
 use dmremap_format::{COPIES, CopyIndex};
 
 use super::cache::{Cached, Line, Out, Role};
-use super::image::Io;
+use super::image::{Io, IoId};
 use super::state::bit;
 use super::wire::Wire;
 use crate::Millis;
@@ -170,9 +170,31 @@ fn next_copy(line: &Line) -> Option<CopyIndex> {
     pair.find(|c| line.sent & bit(**c) == 0).copied()
 }
 
-/// Gives up what is at the device past its limit: writes fail, reads count as failed, their copies
-/// take nothing more until they have returned.
-pub(crate) fn give_up_late<P>(wire: &mut Wire, cache: &mut [Cached<P>], now: Millis) {
+/// A write from place `at` of the cache has ended; one that was given up only frees its copy.
+pub(crate) fn wrote<P>(
+    wire: &mut Wire,
+    cache: &mut [Cached<P>],
+    (id, copy, at): (IoId, CopyIndex, usize),
+    good: bool,
+) {
+    let line = cache.get_mut(at).map(|c| &mut c.line);
+    match line.filter(|l| l.has_out(copy, id.0)) {
+        Some(line) => line.write_done(copy, id.0, good),
+        None => wire.returned(copy),
+    }
+}
+
+/// Gives up what is at the device past its limit: writes and the flush fail, reads count as failed,
+/// their copies take nothing more until they have returned.
+pub(crate) fn give_up_late<P>(
+    wire: &mut Wire,
+    cache: &mut [Cached<P>],
+    pairs: &mut Pairs,
+    now: Millis,
+) {
+    if pairs.flush_out().is_some_and(|o| wire.is_late(o, now)) {
+        pairs.give_up_flush();
+    }
     for c in cache {
         let writing = c.role == Role::Line;
         for (out, copy) in c.line.out.iter_mut().zip(super::state::ALL) {

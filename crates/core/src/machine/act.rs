@@ -182,7 +182,7 @@ impl<M: Memory> Machine<M> {
         if let Some(target) = target.filter(|t| Some(*t) != there) {
             if self.allocator.is_quarantined(target) || !self.allocator.take(target) {
                 self.job(j).message = None;
-                self.release(j, now);
+                self.release(j);
                 return Err(Reason::SpareNotFree);
             }
             let job = self.job(j);
@@ -273,7 +273,7 @@ impl<M: Memory> Machine<M> {
         if self.take_slot(j) {
             self.join(j, now);
         } else {
-            self.fail_message(j, Reason::Full, now);
+            self.fail_message(j, Reason::Full);
         }
     }
 

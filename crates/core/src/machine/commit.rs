@@ -80,7 +80,7 @@ impl<M: Memory> Machine<M> {
         let job = *self.job(j);
         let after = self.entry_after(&job);
         let Some(slot) = job.slot.or(job.entry.map(|e| e.slot)) else {
-            return self.write_failed(j, Class::Io, now);
+            return self.write_failed(j, Class::Io);
         };
         self.job(j).after = after;
         self.save_quarantined();
@@ -104,7 +104,7 @@ impl<M: Memory> Machine<M> {
             // Room comes back when the commit under way, or the reversal of the page, has ended.
             Err(Refusal::NoRoom | Refusal::InDoubt) => self.job(j).wait = Wait::Room,
             Err(Refusal::Degraded) => self.last_try(j, Reason::MetadataDegraded, now),
-            Err(_) => self.commit_failed(j, Reason::CommitFailed, now),
+            Err(_) => self.commit_failed(j, Reason::CommitFailed),
         }
     }
 
@@ -195,9 +195,9 @@ impl<M: Memory> Machine<M> {
         let j = usize::try_from(token).unwrap_or(usize::MAX);
         match kind {
             OutcomeKind::Acknowledged => self.publish(j, now),
-            OutcomeKind::Failed => self.commit_failed(j, Reason::CommitFailed, now),
-            OutcomeKind::InDoubt => self.in_doubt(j, now),
-            OutcomeKind::Reversed => self.release(j, now),
+            OutcomeKind::Failed => self.commit_failed(j, Reason::CommitFailed),
+            OutcomeKind::InDoubt => self.in_doubt(j),
+            OutcomeKind::Reversed => self.release(j),
         }
     }
 
@@ -215,14 +215,14 @@ impl<M: Memory> Machine<M> {
         }
     }
 
-    fn commit_failed(&mut self, j: usize, reason: Reason, now: Millis) {
+    fn commit_failed(&mut self, j: usize, reason: Reason) {
         if self.job(j).message.is_some() {
-            return self.fail_message(j, reason, now);
+            return self.fail_message(j, reason);
         }
-        self.write_failed(j, Class::Io, now);
+        self.write_failed(j, Class::Io);
     }
 
-    fn in_doubt(&mut self, j: usize, now: Millis) {
+    fn in_doubt(&mut self, j: usize) {
         let job = self.job(j);
         job.stage = Stage::Doubt;
         job.wait = Wait::Nothing;
@@ -234,7 +234,7 @@ impl<M: Memory> Machine<M> {
         self.shared.set_doubt(j, unit, changed);
         let main_sector = self.geometry().unit_sector(unit);
         self.tell(Event::InDoubt { main_sector });
-        self.woke(now);
+        self.woke();
     }
 
     /// The commit stands: the table changes exactly as it said.
@@ -269,12 +269,12 @@ impl<M: Memory> Machine<M> {
             // Never handed out again: nothing to wait for.
             Some(unit) if self.allocator.is_quarantined(unit) => {
                 self.allocator.free(unit);
-                self.release(j, now);
+                self.release(j);
             }
             Some(unit) if !is(Broken::UnitReusedBeforeRemovalAcknowledged) => {
                 self.cool(j, unit, now);
             }
-            _ => self.release(j, now),
+            _ => self.release(j),
         }
     }
 
@@ -291,16 +291,16 @@ impl<M: Memory> Machine<M> {
         let sector = self.geometry().unit_sector(main_unit);
         let id = self.grace.begin(&self.shared.pieces, sector, false);
         self.job(j).wait = Wait::Grace(id);
-        self.woke(now);
+        self.woke();
         self.poll_grace(j, now);
     }
 
     /// The readers have returned.
-    pub(super) fn cooled(&mut self, j: usize, now: Millis) {
+    pub(super) fn cooled(&mut self, j: usize) {
         if let Some(unit) = self.job(j).leaving.take() {
             self.allocator.free(unit);
         }
-        self.release(j, now);
+        self.release(j);
     }
 
     fn tell_published(&mut self, job: &Job) {

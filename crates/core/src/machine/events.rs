@@ -305,7 +305,7 @@ impl<M: Memory> Machine<M> {
             };
             // Late or not, it was written in place: a mark would hide what can be read.
             self.shared.pending.drop_marks(job.unit, written);
-            return self.release(j, now);
+            return self.release(j);
         }
         self.step(j, Input::Answer(answer), now);
     }
@@ -322,7 +322,7 @@ impl<M: Memory> Machine<M> {
             Stage::Check => self.check_step(j, input, now),
             Stage::Commit => self.join(j, now),
             Stage::Doubt => {}
-            Stage::Cool => self.cooled(j, now),
+            Stage::Cool => self.cooled(j),
         }
     }
 
@@ -345,7 +345,7 @@ impl<M: Memory> Machine<M> {
         }
         if self.waiting_until.is_some_and(|at| now >= at) {
             self.waiting_until = None;
-            self.woke(now);
+            self.woke();
         }
         self.commit.tick(now);
         self.pump(now);
@@ -364,7 +364,7 @@ impl<M: Memory> Machine<M> {
                 let class = self.job(j).class;
                 self.reply(j, crate::api::Done::Failed(crate::api::Reason::TimedOut));
                 self.complete(j, Outcome::Failed(class));
-                self.release(j, now);
+                self.release(j);
             }
         }
     }

@@ -193,6 +193,6 @@ impl<M: Memory> Machine<M> {
         self.save_quarantined();
         let change = self.header_change(HeaderChange::Close);
         self.commit.close(change, now);
-        self.woke(now);
+        self.woke();
     }
 }

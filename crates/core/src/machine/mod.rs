@@ -59,7 +59,7 @@ mod write;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::AtomicU64;
 
-use dmremap_format::{CopyIndex, Layout, PageBytes, UnitIndex};
+use dmremap_format::{Layout, PageBytes, UnitIndex};
 
 use crate::allocator::Allocator;
 use crate::api::{
@@ -192,8 +192,6 @@ pub struct Machine<M: Memory> {
 struct MetaOp {
     io: IoId,
     id: OpId,
-    #[allow(dead_code)]
-    copy: CopyIndex,
 }
 
 /// Everything a machine is made of, after the open.
@@ -286,7 +284,7 @@ impl<M: Memory> Machine<M> {
         self.wakes
     }
 
-    fn woke(&mut self, _now: Millis) {
+    fn woke(&mut self) {
         self.wakes = self.wakes.wrapping_add(1);
     }
 
@@ -351,7 +349,7 @@ impl<M: Memory> Machine<M> {
     }
 
     /// Lets go of everything; what the job still has to say is said all the same.
-    fn release(&mut self, j: usize, now: Millis) {
+    fn release(&mut self, j: usize) {
         let job = *self.job(j);
         if job.goal == Goal::Free {
             return;
@@ -370,7 +368,7 @@ impl<M: Memory> Machine<M> {
         job.wait = Wait::Nothing;
         job.busy = 0;
         job.mover = false;
-        self.woke(now);
+        self.woke();
     }
 
     /// The request is answered, once.
@@ -396,11 +394,11 @@ impl<M: Memory> Machine<M> {
     }
 
     /// A message ends without success; a relocation ends.
-    fn fail_message(&mut self, j: usize, reason: Reason, now: Millis) {
+    fn fail_message(&mut self, j: usize, reason: Reason) {
         self.reply(j, Done::Failed(reason));
         let class = self.job(j).class;
         self.complete(j, Outcome::Failed(class));
-        self.release(j, now);
+        self.release(j);
     }
 
     /// Where a block of the job's unit has its content, by the entry given.

@@ -199,7 +199,7 @@ impl<M: Memory> Machine<M> {
             Tried::Repeat => self.gather_issue(j, now),
             Tried::Verdict => self.gather_gone(j, now),
             Tried::Suspect => self.hold(j, now),
-            Tried::Passed(class) => self.write_failed(j, class, now),
+            Tried::Passed(class) => self.write_failed(j, class),
         }
     }
 
@@ -290,7 +290,7 @@ impl<M: Memory> Machine<M> {
             Tried::Repeat => self.put_next(j, now),
             Tried::Verdict => self.dest_failed(j, now),
             Tried::Suspect => self.hold(j, now),
-            Tried::Passed(class) => self.write_failed(j, class, now),
+            Tried::Passed(class) => self.write_failed(j, class),
         }
     }
 
@@ -312,10 +312,10 @@ impl<M: Memory> Machine<M> {
                 let job = self.job(j);
                 job.target = None;
                 job.fresh_unit = false;
-                self.fail_message(j, Reason::WriteFailed(class), now);
+                self.fail_message(j, Reason::WriteFailed(class));
             }
             (_, _, Goal::WriteGone) if !self.settings.auto_remap() => {
-                self.write_failed(j, class, now);
+                self.write_failed(j, class);
             }
             (Dev::Spare(_), Some(unit), _) => self.bad_spare_unit(j, unit, now),
             // A gone block whose place on main is bad as well: it moves like any other write.
@@ -323,7 +323,7 @@ impl<M: Memory> Machine<M> {
                 self.verdict(j);
                 self.place(j, now);
             }
-            _ => self.write_failed(j, class, now),
+            _ => self.write_failed(j, class),
         }
     }
 
@@ -365,7 +365,7 @@ impl<M: Memory> Machine<M> {
         job.passes = job.passes.saturating_add(1);
         if job.passes > MAX_PASSES {
             let class = job.class;
-            return self.write_failed(j, class, now);
+            return self.write_failed(j, class);
         }
         self.put_pass(j, now);
     }
@@ -406,7 +406,7 @@ impl<M: Memory> Machine<M> {
             Tried::Repeat => self.check_next(j, now),
             Tried::Verdict => self.dest_failed(j, now),
             Tried::Suspect => self.hold(j, now),
-            Tried::Passed(class) => self.write_failed(j, class, now),
+            Tried::Passed(class) => self.write_failed(j, class),
         }
     }
 

@@ -196,7 +196,7 @@ impl<M: Memory> Machine<M> {
             };
             let id = self.next_id(SOURCE_META, u32::try_from(free).unwrap_or(0));
             if let Some(place) = self.meta.get_mut(free) {
-                *place = Some(super::MetaOp { io: io.id, id, copy });
+                *place = Some(super::MetaOp { io: io.id, id });
             }
             let sector = self.page_sector(copy, page);
             return Some(Action::Io(Op { id, dev: Dev::Spare(0), sector, sectors: 8, kind }));
@@ -308,7 +308,7 @@ impl<M: Memory> Machine<M> {
                 Some(true) => self.tell(Event::Suspect(dev)),
                 Some(false) => {
                     self.tell(Event::Healed(dev));
-                    self.woke(now);
+                    self.woke();
                 }
                 None => {}
             }

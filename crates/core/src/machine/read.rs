@@ -30,7 +30,7 @@ impl<M: Memory> Machine<M> {
             }
             Input::Probed(false) => {
                 let class = self.job(j).class;
-                self.read_pass_up(j, class, now);
+                self.read_pass_up(j, class);
             }
             Input::Answer(Answer::Good) => self.read_good(j, now),
             Input::Answer(Answer::Differs) => self.read_next(j, now),
@@ -109,7 +109,7 @@ impl<M: Memory> Machine<M> {
         self.job(j).class = class;
         let dev = self.job(j).op.map_or(Dev::Main, |op| op.dev);
         if !class.is_suspect() || self.health(dev).suspect {
-            return self.read_pass_up(j, class, now);
+            return self.read_pass_up(j, class);
         }
         if self.job(j).cursor == WHOLE {
             self.job(j).cursor = 0;
@@ -138,13 +138,13 @@ impl<M: Memory> Machine<M> {
     }
 
     /// A transport-class answer or a suspect device: the error goes up, nothing is marked.
-    fn read_pass_up(&mut self, j: usize, class: Class, now: Millis) {
+    fn read_pass_up(&mut self, j: usize, class: Class) {
         match self.job(j).goal {
             Goal::Read => {
                 self.complete(j, Outcome::Failed(class));
-                self.release(j, now);
+                self.release(j);
             }
-            _ => self.fail_message(j, Reason::DeviceSuspect, now),
+            _ => self.fail_message(j, Reason::DeviceSuspect),
         }
     }
 
@@ -168,14 +168,14 @@ impl<M: Memory> Machine<M> {
                 self.mark_pending(j, unread);
                 let gone = self.job(j).gone;
                 self.reply(j, Done::Verified { unreadable: missing | gone });
-                self.release(j, now);
+                self.release(j);
             }
             Goal::Remap => {
                 self.mark_pending(j, unread);
                 let have = self.job(j).have;
                 self.job(j).moving = have;
                 if have == 0 {
-                    return self.fail_message(j, Reason::Unreadable, now);
+                    return self.fail_message(j, Reason::Unreadable);
                 }
                 self.place(j, now);
             }
@@ -186,13 +186,13 @@ impl<M: Memory> Machine<M> {
                     self.job(j).gone = missing;
                 } else if missing != 0 {
                     self.mark_pending(j, unread);
-                    return self.fail_message(j, Reason::Unreadable, now);
+                    return self.fail_message(j, Reason::Unreadable);
                 }
                 self.put_pass(j, now);
             }
             // The limit has come before the grace.
-            Goal::Add => self.fail_message(j, Reason::TimedOut, now),
-            Goal::Free | Goal::Write | Goal::WriteGone => self.release(j, now),
+            Goal::Add => self.fail_message(j, Reason::TimedOut),
+            Goal::Free | Goal::Write | Goal::WriteGone => self.release(j),
         }
     }
 
@@ -226,7 +226,7 @@ impl<M: Memory> Machine<M> {
         let spare = entry.and_then(|e| e.spare);
         let lives_on_spare = entry.is_some_and(|e| e.states.mask(BlockState::Spare) & weak != 0);
         if !wanted || (!lives_on_spare && self.health(Dev::Main).suspect) {
-            return self.release(j, now);
+            return self.release(j);
         }
         let job = self.job(j);
         job.mover = true;

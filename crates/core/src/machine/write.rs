@@ -85,28 +85,28 @@ impl<M: Memory> Machine<M> {
             Tried::Good | Tried::Differs => {
                 if is(Broken::VerdictByReading) {
                     let class = self.job(j).class;
-                    return self.write_failed(j, class, now);
+                    return self.write_failed(j, class);
                 }
                 let (unit, own) = (self.job(j).unit, self.job(j).own);
                 if !is(Broken::PendingNotDroppedByWrite) {
                     self.shared.pending.drop_marks(unit, own);
                 }
                 self.complete(j, Outcome::Good);
-                self.release(j, now);
+                self.release(j);
             }
             Tried::Waiting => {}
             Tried::Repeat if self.counts_as_failed(j, now) => self.write_verdict(j, now),
             Tried::Repeat => self.try_issue(j, now),
             Tried::Verdict => self.write_verdict(j, now),
             Tried::Suspect => self.hold(j, now),
-            Tried::Passed(class) => self.write_failed(j, class, now),
+            Tried::Passed(class) => self.write_failed(j, class),
         }
     }
 
     pub(super) fn try_issue(&mut self, j: usize, now: Millis) {
         if self.past_limit(j, now) {
             let class = self.job(j).class;
-            return self.write_failed(j, class, now);
+            return self.write_failed(j, class);
         }
         let job = self.job(j);
         let fua = job.piece.is_some_and(|p| p.fua);
@@ -136,7 +136,7 @@ impl<M: Memory> Machine<M> {
     pub(super) fn write_verdict(&mut self, j: usize, now: Millis) {
         if !self.settings.auto_remap() {
             let class = self.job(j).class;
-            return self.write_failed(j, class, now);
+            return self.write_failed(j, class);
         }
         self.verdict(j);
         self.job(j).have = self.job(j).own;
@@ -179,24 +179,24 @@ impl<M: Memory> Machine<M> {
         if !job.told && is_write(job.piece) {
             if let Some(at) = retry_at(now, job.deadline) {
                 job.say.again = Some(at);
-                return self.release(j, now);
+                return self.release(j);
             }
         }
-        self.fail_message(j, Reason::DeviceSuspect, now);
+        self.fail_message(j, Reason::DeviceSuspect);
     }
 
     /// The write ends with an error; nothing was moved.
-    pub(super) fn write_failed(&mut self, j: usize, class: Class, now: Millis) {
+    pub(super) fn write_failed(&mut self, j: usize, class: Class) {
         self.reply(j, Done::Failed(Reason::WriteFailed(class)));
         self.complete(j, Outcome::Failed(class));
-        self.release(j, now);
+        self.release(j);
     }
 
     /// Nothing can be moved: the blocks on main are tried in place once more, each alone.
     pub(super) fn last_try(&mut self, j: usize, reason: Reason, now: Millis) {
         let job = self.job(j);
         if job.told || !is_write(job.piece) {
-            return self.fail_message(j, reason, now);
+            return self.fail_message(j, reason);
         }
         let on_main = job.entry.map_or(u8::MAX, |e| e.states.mask(BlockState::Main));
         let on_main = if is(Broken::SpareBlockWrittenToMain) { u8::MAX } else { on_main };
@@ -215,7 +215,7 @@ impl<M: Memory> Machine<M> {
             let (unit, own, class) = (job.unit, job.own, job.class);
             self.complete(j, if failed == 0 { Outcome::Good } else { Outcome::Failed(class) });
             self.shared.pending.drop_marks(unit, own & !failed);
-            return self.release(j, now);
+            return self.release(j);
         };
         job.cursor = first;
         job.todo &= !run_mask(first, 1);

@@ -29,7 +29,7 @@ use dmremap_format::{COPIES, Refusal, SeenHeader, Stamp, Uuid};
 use crate::broken::{Broken, is};
 use crate::commit::{
     ChangeOf, Commit, Image, Io, IoId, NO_PLACE, Name, Opened, Out, PageId, PageState, Pairs, Role,
-    Store, VolumeId, Wire, give_up_late, loaded, next_late, parse,
+    Store, VolumeId, Wire, give_up_late, loaded, next_late, parse, wrote,
 };
 use crate::{Class, Millis};
 pub use judge::CopySeen;
@@ -310,11 +310,7 @@ impl<S: Store> Open<S> {
                 }
             }
             Some(Name::Write { copy, place }) => {
-                let line = self.cache.get_mut(place).map(|c| &mut c.line);
-                match line.filter(|l| l.has_out(copy, id.0)) {
-                    Some(line) => line.write_done(copy, id.0, result.is_ok()),
-                    None => self.wire.returned(copy),
-                }
+                wrote(&mut self.wire, &mut self.cache, (id, copy, place), result.is_ok());
             }
             Some(Name::Flush) => {
                 self.pairs.flush_done(id.0, result.is_ok());
@@ -330,10 +326,7 @@ impl<S: Store> Open<S> {
 
     /// Gives up what is late. Call when [`next_deadline`](Open::next_deadline) has passed.
     pub fn tick(&mut self, now: Millis) {
-        give_up_late(&mut self.wire, &mut self.cache, now);
-        if self.pairs.flush_out().is_some_and(|o| self.wire.is_late(o, now)) {
-            self.pairs.give_up_flush();
-        }
+        give_up_late(&mut self.wire, &mut self.cache, &mut self.pairs, now);
         for copy in crate::commit::ALL {
             let out = self.outs.get_mut(usize::from(copy.0));
             if out.is_some_and(|o| o.take_if(|o| self.wire.is_late(*o, now)).is_some()) {
