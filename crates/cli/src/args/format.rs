@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The options of `format`.
+
+use clap::Args;
+
+use super::Force;
+
+/// `format`.
+#[derive(Debug, Args)]
+pub struct Format {
+    /// The failing device; keeps every byte
+    #[arg(long, value_name = "DEV")]
+    pub main: String,
+    /// The healthy device for what moves; all of it is overwritten
+    #[arg(long, value_name = "DEV")]
+    pub spare: String,
+    /// Name of the volume [default: made from main's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The volume's block in bytes, 512 to 4096 [default: main's logical block]
+    #[arg(long, value_name = "BYTES")]
+    pub block_size: Option<u32>,
+    /// Most units that can be moved at once [default: every unit of the spare, at most 262144]
+    #[arg(long, value_name = "N")]
+    pub max_remaps: Option<u32>,
+    /// Refuse a spare that cannot hold as many units as --max-remaps says
+    #[arg(long)]
+    pub strict_spare_size: bool,
+    /// Lift one named safety check; may be given more than once
+    #[arg(long, value_name = "WHAT")]
+    pub force: Vec<Force>,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}

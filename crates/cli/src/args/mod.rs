@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The command line. Sizes and offsets are sectors of 512 bytes unless an option says bytes.
+
+mod changing;
+mod demo;
+mod format;
+mod offline;
+mod reading;
+mod serve;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use changing::{Message, Remap, Unit};
+pub use demo::Demo;
+pub use format::Format;
+pub use offline::Check;
+pub use reading::{Examine, Reading, Status};
+pub use serve::Serve;
+
+/// Keep a failing disk's data alive: join it with a small healthy spare.
+///
+/// If the disk holds data you need: do not run fsck on it, and copy it first with ddrescue.
+#[derive(Debug, Parser)]
+#[command(name = "dmremap", version, max_term_width = 100)]
+pub struct Cli {
+    /// What every verb takes.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options every verb takes.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Folder of the sockets of running volumes [default: /run/dmremap for root, else
+    /// $XDG_RUNTIME_DIR/dmremap]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Local configuration [default: /etc/dm-remap/volumes.conf for root, else
+    /// $XDG_CONFIG_HOME/dm-remap/volumes.conf]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Say more on standard error; twice for every detail. DMREMAP_LOG sets filters instead
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, for the life of the process")]
+pub enum Verb {
+    /// Make a volume of a main device and a spare; main keeps its content
+    Format(Format),
+    /// Run a volume and offer it over NBD until SIGTERM or SIGINT
+    Serve(Serve),
+    /// How the volume is; begins with one plain sentence
+    Status(Status),
+    /// What a device is: its metadata, copy by copy
+    Examine(Examine),
+    /// What has moved, and what cannot be read
+    List(Reading),
+    /// Move the unit that holds a sector to the spare
+    Remap(Remap),
+    /// Bring the unit that holds a sector back to main
+    Unremap(Unit),
+    /// Read the unit that holds a sector where it lives
+    Verify(Unit),
+    /// Counters of requests, errors and commits
+    Stats(Reading),
+    /// Send one line of the message grammar
+    Message(Message),
+    /// Check a spare's metadata without changing anything
+    Check(Check),
+    /// See it all work on images in a temporary folder; needs no privilege
+    Demo(Demo),
+}
+
+/// The one safety check an option lifts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Force {
+    /// Format over another file system, partition table or volume manager
+    ForeignSignature,
+    /// Format over a valid dm-remap volume
+    Volume,
+    /// Format over a main that the local configuration names already
+    Claimed,
+    /// A spare whose physical blocks are larger than a unit
+    PhysicalBlock,
+    /// A file that can only be reached through the page cache
+    Buffered,
+    /// Open although another host never closed it
+    InUse,
+    /// Listen where other hosts can reach it, although NBD asks nobody who they are
+    Remote,
+    /// Open read-only although too few metadata copies can be read
+    Quorum,
+}
+
+/// How a main that cannot prove itself is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AcceptMain {
+    /// It is the same disk, behind another cable or in another dock
+    Same,
+    /// Another disk that main was copied onto; comes with a later version
+    Copy,
+}
+
+/// Which volume, running or not.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Target {
+    /// The running volume's name
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Its control socket
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// The spare of a volume that does not run
+    #[arg(long, value_name = "DEV")]
+    pub spare: Option<String>,
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

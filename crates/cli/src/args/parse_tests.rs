@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The forms scripts rely on.
+
+use super::*;
+use clap::CommandFactory;
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+fn parses(line: &str) -> bool {
+    Cli::try_parse_from(line.split(' ')).is_ok()
+}
+
+#[test]
+fn the_forms_scripts_rely_on() {
+    for line in [
+        "dmremap format --main /a --spare /b",
+        "dmremap format --main a --spare b --name n --block-size 4096 --max-remaps 9 \
+         --strict-spare-size --dry-run --yes --force=volume --force=foreign-signature",
+        "dmremap serve --spare /b --nbd unix:/x --control /y --read-only --force=in-use",
+        "dmremap serve --spare /b --main /a --stdio",
+        "dmremap serve --spare /b --main DEV --accept-main=same",
+        "dmremap serve --spare /b --accept-main=copy",
+        "dmremap status n --test",
+        "dmremap status --control /x --json",
+        "dmremap list --spare /b --json",
+        "dmremap stats n",
+        "dmremap examine /b --export",
+        "dmremap remap n 8",
+        "dmremap remap n 8 +16",
+        "dmremap unremap n 8",
+        "dmremap verify n 8",
+        "dmremap message n set read_retries 3",
+        "dmremap message --control /x status",
+        "dmremap check --spare /b --json",
+        "dmremap demo --sabotage --keep /d",
+        "dmremap --run-dir /r status n",
+    ] {
+        assert!(parses(line), "{line}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for line in [
+        "dmremap",
+        "dmremap format --main /a",
+        "dmremap status",
+        "dmremap status n --spare /b",
+        "dmremap examine /b --json --export",
+        "dmremap remap n x",
+        "dmremap remap n -8",
+        "dmremap serve --spare /b --nbd unix:/x --stdio",
+        "dmremap format --main a --spare b --force=everything",
+    ] {
+        assert!(!parses(line), "{line}");
+    }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The options of `serve`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{AcceptMain, Force};
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The spare, which knows the volume
+    #[arg(long, value_name = "DEV")]
+    pub spare: String,
+    /// The main device [default: what the local configuration names]
+    #[arg(long, value_name = "DEV")]
+    pub main: Option<String>,
+    /// Where to listen: unix:PATH or tcp:HOST:PORT [default: unix:RUN_DIR/NAME.nbd]
+    #[arg(long, value_name = "WHERE", conflicts_with = "stdio")]
+    pub nbd: Option<String>,
+    /// Speak NBD on standard input and output, to one client
+    #[arg(long)]
+    pub stdio: bool,
+    /// Control socket [default: RUN_DIR/NAME.control]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// Write nothing, neither data nor metadata
+    #[arg(long)]
+    pub read_only: bool,
+    /// Accept a main that cannot prove that it is the right one
+    #[arg(long, value_name = "HOW")]
+    pub accept_main: Option<AcceptMain>,
+    /// Lift one named safety check; may be given more than once
+    #[arg(long, value_name = "WHAT")]
+    pub force: Vec<Force>,
+}
