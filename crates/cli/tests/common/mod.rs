@@ -81,9 +81,11 @@ impl Bench {
         self.good(&["format", "--main", main, "--spare", "spare.img", "--name", "v", "--yes"]);
     }
 
-    /// A main that fails where `map` says, as the words that name it.
+    /// A main that fails where `map` says, as the words that name it. A main that is open fails so
+    /// from its next operation on.
     pub fn faulty_main(&self, map: &str) -> String {
-        std::fs::write(self.path("map"), map).unwrap();
+        std::fs::write(self.path("map.new"), map).unwrap();
+        std::fs::rename(self.path("map.new"), self.path("map")).unwrap();
         format!("faulty:main.img?map={}", self.path("map").display())
     }
 
