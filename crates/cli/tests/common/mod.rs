@@ -91,7 +91,12 @@ impl Bench {
 
     /// Starts `serve` with these further words and waits until it listens.
     pub fn serve(&self, args: &[&str]) -> Serving {
-        let args = [&["serve", "--spare", "spare.img"], args].concat();
+        self.serve_on("spare.img", args)
+    }
+
+    /// The same with the spare named otherwise.
+    pub fn serve_on(&self, spare: &str, args: &[&str]) -> Serving {
+        let args = [&["serve", "--spare", spare], args].concat();
         let log = File::create(self.path("log")).unwrap();
         let mut child = self.command(&args).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
