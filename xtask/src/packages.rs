@@ -29,6 +29,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "nbdinfo", package: "libnbd-bin", why: "an NBD client of others: libnbd" },
     Program { name: "nbdkit", package: "nbdkit", why: "sockets handed over by another program" },
     Program { name: "nbdsh", package: "python3-libnbd", why: "bad NBD requests of others" },
+    Program { name: "partx", package: "util-linux", why: "partitions of loop devices" },
     Program { name: "qemu-io", package: "qemu-utils", why: "an NBD client of others: QEMU" },
     Program { name: "sfdisk", package: "fdisk", why: "partition tables" },
 ];

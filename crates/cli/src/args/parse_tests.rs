@@ -19,6 +19,7 @@ fn the_forms_scripts_rely_on() {
         "dmremap format --main /a --spare /b",
         "dmremap format --main a --spare b --name n --block-size 4096 --max-remaps 9 \
          --strict-spare-size --dry-run --yes --force=volume --force=foreign-signature",
+        "dmremap format --main a --create-spare s.img --size 64M --json",
         "dmremap serve --spare /b --nbd unix:/x --control /y --read-only --force=in-use",
         "dmremap serve --spare /b --main /a --stdio",
         "dmremap serve --spare /b --main DEV --accept-main=same",
@@ -47,6 +48,10 @@ fn what_makes_no_sense_is_refused() {
     for line in [
         "dmremap",
         "dmremap format --main /a",
+        "dmremap format --main a --create-spare s.img",
+        "dmremap format --main a --create-spare s.img --size 64",
+        "dmremap format --main a --spare b --size 64M",
+        "dmremap format --main a --spare b --create-spare s.img --size 64M",
         "dmremap status",
         "dmremap status n --spare /b",
         "dmremap examine /b --json --export",

@@ -6,13 +6,13 @@
 //! flushed and closed, the sockets removed.
 
 use std::net::ToSocketAddrs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use dmremap_engine::{Device, OpenOptions, Volume, VolumeError, VolumeOptions, open_device};
+use dmremap_engine::{Device, OpenOptions, Volume, VolumeError, VolumeOptions};
 use dmremap_format::identity::Judgement;
 use dmremap_nbd::{Config as NbdConfig, Listener, Server, inherited_listeners};
 
@@ -20,12 +20,12 @@ use super::Context;
 use crate::args::{AcceptMain, Force, Serve};
 use crate::config;
 use crate::control::server::Socket;
-use crate::escape::{escaped_bytes, shell_word};
+use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::uuid_text;
 use crate::serving::{Answering, Exported, Log};
 use crate::survey::identify;
-use crate::{output, signals, spec};
+use crate::{output, signals, spec, users};
 
 /// How long clients' requests are waited for at the end: what recovery holds has this limit itself.
 const LAST_ANSWERS: Duration = Duration::from_secs(60);
@@ -102,11 +102,7 @@ fn with_main(args: &Serve) -> String {
 /// A refusal, with the command to be typed where main was the reason.
 fn refused(args: &Serve, error: VolumeError) -> Failure {
     let next = match &error {
-        VolumeError::Main { judgement: Judgement::Ask(_), .. } => {
-            let words = std::env::args_os().skip(1);
-            let typed = words.map(|word| shell_word(Path::new(&word)) + " ").collect::<String>();
-            format!("dmremap {typed}--accept-main=same")
-        }
+        VolumeError::Main { judgement: Judgement::Ask(_), .. } => spec::again("--accept-main=same"),
         VolumeError::Main { .. } | VolumeError::Size { .. } => with_main(args),
         _ => return error.into(),
     };
@@ -119,7 +115,7 @@ fn open(args: &Serve, path: &str) -> Outcome<Arc<dyn Device>> {
         force_buffered: args.force.contains(&Force::Buffered),
         ..OpenOptions::default()
     };
-    Ok(open_device(path, &options)?)
+    users::open(path, &options)
 }
 
 /// Main as given, or as the local configuration names it. What the spare says of it is shown.
