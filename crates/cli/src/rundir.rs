@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::advice::again_with;
 use crate::escape::{escaped, shell_word};
 use crate::failure::{Class, Failure, Outcome};
 
@@ -30,7 +31,7 @@ impl RunDir {
                 Class::Usage,
                 "XDG_RUNTIME_DIR is not set: where are the sockets?",
             )
-            .with_next("the same command with --run-dir DIR")),
+            .with_next(again_with("--run-dir=DIR"))),
         }
     }
 

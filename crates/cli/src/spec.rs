@@ -6,11 +6,14 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, absolute as absolute_path};
 
+use dmremap_engine::Next;
+
+use crate::advice;
 use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
 
 /// The path inside `spec`.
-fn inner(spec: &str) -> &str {
+pub fn inner(spec: &str) -> &str {
     let wrapped = ["faulty:", "record:"].iter().find_map(|prefix| spec.strip_prefix(prefix));
     match wrapped {
         Some(rest) => inner(rest.rsplit_once('?').map_or(rest, |(path, _)| path)),
@@ -51,7 +54,8 @@ pub fn same(a: &str, b: &str) -> bool {
 pub fn apart(main: &str, spare: &str) -> Outcome<()> {
     if same(main, spare) {
         let what = format!("{} cannot be main and spare at once", escaped_bytes(main));
-        return Err(Failure::new(Class::Missing, what));
+        let next = advice::command(&Next::Other(spare.to_owned()));
+        return Err(Failure::new(Class::Missing, what).with_next(next));
     }
     Ok(())
 }

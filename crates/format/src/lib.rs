@@ -23,6 +23,7 @@ mod header_mut;
 mod header_rows;
 pub mod identity;
 mod layout;
+mod one_of_each;
 mod page;
 mod probe;
 mod probe_rules;

@@ -7,6 +7,7 @@ use dmremap_engine::{FormatOptions, Formatted, OpenOptions, format as make, open
 use dmremap_format::{COPIES, PAGE_BYTES, SECTOR_BYTES, is_volume_name};
 
 use super::Context;
+use crate::advice::again_with;
 use crate::args::{Force, Format};
 use crate::config::{Config, Volume};
 use crate::confirm::confirm;
@@ -75,7 +76,8 @@ fn name(args: &Format) -> Outcome<String> {
             let what = format!("\"{}\" is no name for a volume", escaped_bytes(name));
             let legal = "1 to 64 of the characters A-Z a-z 0-9 _ . -, not \"control\", not \
                          beginning with . or -";
-            Err(Failure::new(Class::Usage, format!("{what}: {legal}")))
+            let failure = Failure::new(Class::Usage, format!("{what}: {legal}"));
+            Err(failure.with_next(again_with("--name=NAME")))
         }
         None => Ok(spec::volume_name(&args.main)),
     }
@@ -88,15 +90,14 @@ fn check_claims(config: &Config, args: &Format, name: &str) -> Outcome<()> {
         let main = known.main.to_string_lossy();
         let named = escaped_bytes(known.name.as_str());
         if spec::same(&main, &args.main) && !replaced && !args.force.contains(&Force::Claimed) {
-            let what = format!("{} is main of \"{named}\" already", escaped_bytes(&args.main));
-            return Err(Failure::new(Class::Refused, what)
-                .with_next("the same command with --force=claimed, if that volume is given up"));
+            let main = escaped_bytes(&args.main);
+            let what = format!("{main} is main of \"{named}\" already, unless that is given up");
+            let next = again_with("--force=claimed");
+            return Err(Failure::new(Class::Refused, what).with_next(next));
         }
         if known.name == name && !replaced {
             let what = format!("the local configuration has a volume \"{named}\" already");
-            return Err(
-                Failure::new(Class::Busy, what).with_next("the same command with --name OTHER")
-            );
+            return Err(Failure::new(Class::Busy, what).with_next(again_with("--name=OTHER")));
         }
     }
     Ok(())
@@ -108,7 +109,7 @@ fn check_size(args: &Format, planned: &Formatted) -> Outcome<()> {
     if args.strict_spare_size && units < u64::from(entries) {
         let what = format!("the spare holds {units} units, less than {entries}");
         return Err(Failure::new(Class::Refused, what)
-            .with_next(format!("the same command with --max-remaps {units}")));
+            .with_next(again_with(&format!("--max-remaps={units}"))));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{Context, at_rest};
 use crate::args::{Reading, Status, Target};
 use crate::control::client;
+use crate::escape::harmless;
 use crate::failure::{Class, Failure, Outcome};
 use crate::output;
 use crate::report::{self, Run};
@@ -86,7 +87,8 @@ fn json<T: Serialize>(value: &T) -> Outcome<Value> {
 
 fn parsed<T: DeserializeOwned>(value: &Value) -> Outcome<T> {
     serde_json::from_value(value.clone()).map_err(|error| {
-        Failure::new(Class::Internal, format!("the server's answer was not understood: {error}"))
+        let what = format!("the server's answer was not understood: {error}");
+        Failure::new(Class::Internal, harmless(what))
     })
 }
 
