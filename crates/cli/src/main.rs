@@ -11,6 +11,7 @@ mod demo;
 mod escape;
 mod failure;
 mod newfile;
+mod next;
 mod output;
 mod report;
 mod rundir;
@@ -36,14 +37,18 @@ fn main() -> ExitCode {
         Err(error) => {
             // `--help` and `--version` come this way too, and are no failure.
             let _ = error.print();
-            return if error.use_stderr() { Class::Usage.code().into() } else { ExitCode::SUCCESS };
+            if !error.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("try: {}", next::help_here());
+            return Class::Usage.code().into();
         }
     };
     log_to_stderr(cli.common.verbose);
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("dmremap: {failure}");
+            eprintln!("dmremap: {}", next::line(&failure));
             failure.class.code().into()
         }
     }

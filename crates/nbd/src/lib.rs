@@ -33,6 +33,7 @@ mod handshake;
 mod inherit;
 mod link;
 mod listener;
+mod one_of_each;
 mod protocol;
 mod server;
 mod transport;

@@ -12,8 +12,9 @@ use std::time::Duration;
 use rustix::fs::Mode;
 
 use super::{BadAnswer, LONGEST_LINE};
-use crate::escape::escaped;
+use crate::escape::{escaped, shell_word};
 use crate::failure::{Class, Failure, Outcome};
+use crate::next;
 
 /// Connections served at once.
 pub const MOST_CONNECTIONS: usize = 16;
@@ -79,7 +80,8 @@ pub fn remove_stale(path: &Path) -> Outcome<()> {
     };
     if !meta.file_type().is_socket() {
         let what = format!("{} exists and is no socket", escaped(path));
-        return Err(Failure::new(Class::Busy, what));
+        let next = next::again_with("--control=PATH");
+        return Err(Failure::new(Class::Busy, what).with_next(next));
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -87,7 +89,8 @@ pub fn remove_stale(path: &Path) -> Outcome<()> {
         }
         _ => {
             let what = format!("a server is running already: {} answers", escaped(path));
-            Err(Failure::new(Class::Busy, what))
+            let next = format!("dmremap status --control {}", shell_word(path));
+            Err(Failure::new(Class::Busy, what).with_next(next))
         }
     }
 }
