@@ -20,10 +20,12 @@ mod running;
 #[allow(clippy::module_inception)] // The type's own file.
 mod volume;
 mod watch;
+mod wipe;
 
 pub use client::FlushDone;
 pub use error::VolumeError;
 pub use format::{FormatOptions, Formatted, format};
-pub use open::{VolumeInfo, VolumeOptions};
+pub use open::{VolumeInfo, VolumeOptions, repair};
 pub use request::{BadRun, Done, Payload, Reply, Request};
 pub use volume::{Client, Volume};
+pub use wipe::Remains;
