@@ -43,6 +43,10 @@ fn the_forms_scripts_rely_on() {
         "dmremap message n set read_retries 3",
         "dmremap message --control /x status",
         "dmremap check --spare /b --json",
+        "dmremap repair --spare /b --dry-run --json --force=in-use",
+        "dmremap dump --spare /b",
+        "dmremap dump --spare /b FILE --force=quorum --force=existing-file",
+        "dmremap wipe --spare /b --yes --force=entries",
         "dmremap demo --sabotage --keep /d",
         "dmremap --run-dir /r status n",
     ] {

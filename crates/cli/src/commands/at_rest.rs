@@ -48,7 +48,7 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
     let used: std::collections::HashSet<_> =
         used.map(|(_, slot)| (slot.member, slot.spare)).collect();
     let total = found.layout.spare_units();
-    let stamps = found.pages.iter().flatten().map(|page| page.stamp);
+    let stamps = found.pages.iter().flat_map(|page| page.judged).map(|page| page.stamp);
     let stamp = stamps.max().unwrap_or_default().max(found.judgement.page.stamp);
     let numbers = status::Status {
         block_size: header.block_bytes(),
