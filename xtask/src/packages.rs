@@ -21,6 +21,9 @@ pub struct Program {
 pub const PROGRAMS: &[Program] = &[
     Program { name: "blkid", package: "util-linux", why: "what lies on a device, told by others" },
     Program { name: "cryptsetup", package: "cryptsetup-bin", why: "LUKS images" },
+    Program { name: "ddrescuelog", package: "gddrescue", why: "mapfiles, read by their owner" },
+    Program { name: "dumpe2fs", package: "e2fsprogs", why: "bad blocks as ext4 takes them" },
+    Program { name: "e2fsck", package: "e2fsprogs", why: "bad blocks as ext4 takes them" },
     Program { name: "losetup", package: "mount", why: "block devices made of files" },
     Program { name: "mkfs.btrfs", package: "btrfs-progs", why: "btrfs images" },
     Program { name: "mkfs.ext4", package: "e2fsprogs", why: "ext2, ext4 images" },

@@ -17,6 +17,7 @@ mod signals;
 mod spec;
 mod survey;
 mod units;
+mod view;
 
 use std::process::ExitCode;
 

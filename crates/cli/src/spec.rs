@@ -10,7 +10,7 @@ use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
 
 /// The path inside `spec`.
-fn inner(spec: &str) -> &str {
+pub fn inner(spec: &str) -> &str {
     let wrapped = ["faulty:", "record:"].iter().find_map(|prefix| spec.strip_prefix(prefix));
     match wrapped {
         Some(rest) => inner(rest.rsplit_once('?').map_or(rest, |(path, _)| path)),

@@ -10,12 +10,13 @@ use std::collections::HashMap;
 
 use dmremap_core::Class;
 use dmremap_core::list::{self, Runs};
+use dmremap_core::open::{judge_header, judge_seen};
 use dmremap_engine::Device;
 use dmremap_format::{
     BlockState, COPIES, CopyIndex, CopyMask, Expect, GenerationPage, Header, HeaderJudgement,
     Judgement, Layout, MAX_MEMBERS, PAGE_BYTES, PageBytes, PageFault, PageIndex, Refusal,
     SECTOR_BYTES, Seen, SeenHeader, Slot, SlotIndex, SlotLimits, TablePage, UNIT_SECTORS, Uuid,
-    header_sector, judge, judge_headers,
+    header_sector, judge_headers,
 };
 
 use crate::report::Run;
@@ -60,6 +61,8 @@ pub struct Found {
     pub slots: Vec<(SlotIndex, Slot)>,
     /// What makes no sense, each a phrase with its place.
     pub problems: Vec<String>,
+    /// One valid copy is enough.
+    force: bool,
 }
 
 impl HeaderCopy {
@@ -86,9 +89,15 @@ impl HeaderCopy {
 
 /// Reads all metadata of `device`.
 pub fn survey(device: &dyn Device) -> Survey {
+    survey_with(device, false)
+}
+
+/// The same; `force` (`--force=quorum`) takes one valid copy of a page for enough.
+pub fn survey_with(device: &dyn Device, force: bool) -> Survey {
     let headers = CopyIndex::ALL.map(|copy| HeaderCopy::read(device, copy));
     let seen = headers.each_ref().map(|copy| copy.seen);
-    let volume = judge_headers(&seen).and_then(|found| Found::read(device, &headers, found));
+    let judged = judge_header(&seen, force);
+    let volume = judged.and_then(|found| Found::read(device, &headers, found, force));
     Survey { headers, volume }
 }
 
@@ -152,6 +161,7 @@ impl Found {
         device: &dyn Device,
         headers: &[HeaderCopy],
         judgement: HeaderJudgement,
+        force: bool,
     ) -> Result<Found, Refusal> {
         let none = Refusal::TooFewValid { valid: CopyMask(0), unreadable: CopyMask(0) };
         let winner = &headers[usize::from(judgement.page.winner.0)].bytes;
@@ -164,6 +174,7 @@ impl Found {
             pages: Vec::new(),
             slots: Vec::new(),
             problems: Vec::new(),
+            force,
         };
         found.generation = found.judge_generation(device);
         let limits = found.limits(&header);
@@ -194,7 +205,7 @@ impl Found {
 
     fn judge_generation(&self, device: &dyn Device) -> Result<Judgement, Refusal> {
         let mut bytes = [0; PAGE_BYTES];
-        judge(&CopyIndex::ALL.map(|copy| {
+        let seen = CopyIndex::ALL.map(|copy| {
             match read_page(device, self.layout.generation_sector(copy), &mut bytes) {
                 Err(_) => Seen::Unreadable,
                 Ok(()) => match GenerationPage::check(&bytes, &self.expect(copy, PageIndex(0))) {
@@ -202,7 +213,8 @@ impl Found {
                     Err(_) => Seen::Invalid,
                 },
             }
-        }))
+        });
+        judge_seen(&seen, self.force)
     }
 
     fn judge_table(
@@ -221,7 +233,7 @@ impl Found {
                 };
             }
         }
-        let judgement = judge(&seen)?;
+        let judgement = judge_seen(&seen, self.force)?;
         let winner = TablePage::of_image(&copies[usize::from(judgement.winner.0)]);
         for (place, slot) in winner.slots() {
             let at = format!("table page {} slot {place}", page.0);

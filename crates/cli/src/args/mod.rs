@@ -7,6 +7,7 @@ mod format;
 mod offline;
 mod reading;
 mod serve;
+mod transfer;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub use format::Format;
 pub use offline::Check;
 pub use reading::{Examine, Reading, Status};
 pub use serve::Serve;
+pub use transfer::{Export, ExportFormat};
 
 /// Keep a failing disk's data alive: join it with a small healthy spare.
 ///
@@ -75,6 +77,8 @@ pub enum Verb {
     Message(Message),
     /// Check a spare's metadata without changing anything
     Check(Check),
+    /// Write down where everything is, in a form that other programs read
+    Export(Export),
     /// See it all work on images in a temporary folder; needs no privilege
     Demo(Demo),
 }

@@ -35,6 +35,11 @@ fn the_forms_scripts_rely_on() {
         "dmremap message n set read_retries 3",
         "dmremap message --control /x status",
         "dmremap check --spare /b --json",
+        "dmremap export n --format mapfile",
+        "dmremap export n --format mapfile FILE",
+        "dmremap export --spare /b --format badblocks --block-size 1024 FILE",
+        "dmremap export --spare /b --main /a --format table --force=quorum",
+        "dmremap export --control /x --format json",
         "dmremap demo --sabotage --keep /d",
         "dmremap --run-dir /r status n",
     ] {

@@ -5,6 +5,7 @@ mod at_rest;
 mod check;
 mod demo;
 mod examine;
+mod export;
 mod format;
 mod message;
 mod reading;
@@ -54,6 +55,7 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Unremap(args) => message::unremap(&context, &args),
         Verb::Verify(args) => message::verify(&context, &args),
         Verb::Message(args) => message::message(&context, &args),
+        Verb::Export(args) => export::export(&context, &args),
         Verb::Format(args) => format::format(&context, &args),
         Verb::Serve(args) => serve::serve(&context, &args),
     }

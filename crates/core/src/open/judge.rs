@@ -35,7 +35,15 @@ pub(super) fn judge_page(copies: &[SeenHeader; COPIES], force: bool) -> Result<J
         SeenHeader::Unreadable => Seen::Unreadable,
         SeenHeader::Invalid | SeenHeader::Newer { .. } => Seen::Invalid,
     });
-    match judge(&seen) {
+    judge_seen(&seen, force)
+}
+
+/// As [`judge`]; `force` takes one valid copy for enough.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_seen(seen: &[Seen; COPIES], force: bool) -> Result<Judgement, Refusal> {
+    match judge(seen) {
         Err(Refusal::TooFewValid { valid, unreadable }) if force && valid.count() == 1 => {
             let only = seen.iter().zip(ALL).find_map(|(seen, copy)| match seen {
                 Seen::Valid { stamp, .. } => Some((copy, *stamp)),
@@ -48,11 +56,11 @@ pub(super) fn judge_page(copies: &[SeenHeader; COPIES], force: bool) -> Result<J
     }
 }
 
-/// The judgement over the headers; `force` takes the only valid one for enough.
-pub(super) fn judge_header(
-    seen: &[SeenHeader; COPIES],
-    force: bool,
-) -> Result<HeaderJudgement, Refusal> {
+/// As [`judge_headers`]; `force` takes the only valid header for enough.
+///
+/// # Errors
+/// As [`judge_headers`].
+pub fn judge_header(seen: &[SeenHeader; COPIES], force: bool) -> Result<HeaderJudgement, Refusal> {
     let judged = judge_headers(seen);
     let Err(Refusal::TooFewValid { valid, unreadable }) = judged else { return judged };
     if !force || valid.count() != 1 {
