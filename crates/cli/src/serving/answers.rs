@@ -76,6 +76,13 @@ impl Volume {
         let words = text(|out| write_done(out, command, &done, &self.ground(command)));
         match done {
             Done::Failed(reason) => Err(Failure::new(class(reason), words)),
+            Done::Marked(marked) => Ok(json!({
+                "reply": words,
+                "marked": marked.marked,
+                "on_spare": marked.on_spare,
+                "gone": marked.gone,
+                "dropped": marked.dropped,
+            })),
             _ => Ok(reply(&words)),
         }
     }
