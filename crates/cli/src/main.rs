@@ -24,6 +24,7 @@ mod survey;
 mod topology;
 mod units;
 mod users;
+mod view;
 
 use std::process::ExitCode;
 

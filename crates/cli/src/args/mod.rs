@@ -7,6 +7,7 @@ mod format;
 mod offline;
 mod reading;
 mod serve;
+mod transfer;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub use format::Format;
 pub use offline::{Check, Dump, Repair, Wipe};
 pub use reading::{Examine, Reading, Status};
 pub use serve::Serve;
+pub use transfer::{Export, ExportFormat};
 
 /// Keep a failing disk's data alive: join it with a small healthy spare.
 ///
@@ -87,6 +89,8 @@ pub enum Verb {
     Dump(Dump),
     /// Take a spare out of use: removes dm-remap's metadata from it and nothing else
     Wipe(Wipe),
+    /// Write down where everything is, in a form that other programs read
+    Export(Export),
     /// See it all work on images in a temporary folder; needs no privilege
     Demo(Demo),
 }

@@ -47,6 +47,11 @@ fn the_forms_scripts_rely_on() {
         "dmremap dump --spare /b",
         "dmremap dump --spare /b FILE --force=quorum --force=existing-file",
         "dmremap wipe --spare /b --yes --force=entries",
+        "dmremap export n --format mapfile",
+        "dmremap export n --format mapfile FILE",
+        "dmremap export --spare /b --format badblocks --block-size 1024 FILE",
+        "dmremap export --spare /b --main /a --format table --force=quorum",
+        "dmremap export --control /x --format json",
         "dmremap demo --sabotage --keep /d",
         "dmremap --run-dir /r status n",
     ] {

@@ -8,6 +8,7 @@ mod close;
 mod demo;
 mod dump;
 mod examine;
+mod export;
 mod format;
 mod message;
 mod reading;
@@ -74,6 +75,7 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Unremap(args) => message::unremap(&context, &args),
         Verb::Verify(args) => message::verify(&context, &args),
         Verb::Message(args) => message::message(&context, &args),
+        Verb::Export(args) => export::export(&context, &args),
         Verb::Format(args) => format::format(&context, &args),
         Verb::Serve(args) => serve::serve(&context, &args),
     }
