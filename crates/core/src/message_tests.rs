@@ -106,8 +106,8 @@ fn a_refusal_names_the_argument_and_the_legal_range() {
         ("set pending_read maybe", "pending_read must be fail or retry"),
         ("set debug_level 3 4", "too many words"),
         ("ping pong", "too many words; the form is: ping"),
-        ("format", "no such message; try: help"),
-        ("PING", "no such message; try: help"),
+        ("format", "no such message; help lists them"),
+        ("PING", "no such message; help lists them"),
         ("", "the message is empty"),
         (" \t ", "the message is empty"),
     ] {

@@ -39,6 +39,7 @@ mod handshake;
 mod inherit;
 mod link;
 mod listener;
+mod one_of_each;
 mod protocol;
 mod reply;
 mod server;

@@ -8,6 +8,7 @@ use dmremap_format::{BlockState, COPIES};
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::{self, Run};
+use crate::spec::word;
 use crate::survey::{Found, Survey, survey};
 
 /// Surveys the device that `spec` names.
@@ -23,7 +24,8 @@ fn volume<'a>(spec: &str, survey: &'a Survey) -> Outcome<&'a Found> {
         Ok(found) if refusals.is_empty() => Ok(found),
         _ => {
             let what = format!("{}: {}", escaped_bytes(spec), refusals.join("; "));
-            Err(Failure::new(Class::Missing, what).with_next(format!("dmremap examine {spec}")))
+            Err(Failure::new(Class::Missing, what)
+                .with_next(format!("dmremap examine {}", word(spec))))
         }
     }
 }
@@ -67,5 +69,7 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
         },
         ..Default::default()
     };
-    Ok(report::Status::new(header.name(), header.volume(), &numbers))
+    let mut status = report::Status::new(header.name(), header.volume(), &numbers);
+    status.header_state = Some(header.state().word().to_owned());
+    Ok(status)
 }
