@@ -18,6 +18,7 @@ mod open;
 mod outlet;
 mod payload;
 mod request;
+mod ring;
 mod running;
 #[allow(clippy::module_inception)] // The type's own file.
 mod volume;
