@@ -11,7 +11,7 @@ use crate::run;
 pub struct Program {
     /// Its name on `PATH`.
     pub name: &'static str,
-    /// The package of Debian and Ubuntu.
+    /// The package of Debian and Ubuntu; two if one needs the other, with a space between.
     pub package: &'static str,
     /// What is tested with it.
     pub why: &'static str,
@@ -31,6 +31,11 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "mkfs.vfat", package: "dosfstools", why: "FAT images" },
     Program { name: "mkfs.xfs", package: "xfsprogs", why: "xfs images" },
     Program { name: "nbdcopy", package: "libnbd-bin", why: "whole volumes copied there and back" },
+    Program {
+        name: "mmdebstrap",
+        package: "mmdebstrap debian-archive-keyring",
+        why: "a minimal Debian 13 to build in",
+    },
     Program { name: "nbdinfo", package: "libnbd-bin", why: "an NBD client of others: libnbd" },
     Program { name: "nbdkit", package: "nbdkit", why: "sockets handed over by another program" },
     Program { name: "nbdsh", package: "python3-libnbd", why: "bad NBD requests of others" },
