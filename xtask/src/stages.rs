@@ -68,6 +68,10 @@ pub const STAGES: &[Stage] = &[
         name: "two hundred kills",
         args: &["--profile=checked", "--package=dmremap", "--features=heavy", "--test=kills"],
     },
+    Stage {
+        name: "long runs through the program",
+        args: &["--profile=checked", "--package=dmremap", "--features=heavy", "--test=ext4"],
+    },
 ];
 
 /// What follows `cargo clippy` to look at every feature set that a stage uses.
