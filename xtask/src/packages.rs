@@ -27,8 +27,6 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "filefrag", package: "e2fsprogs", why: "where a file of ext4 lies" },
     Program { name: "fio", package: "fio", why: "an NBD client that verifies what it wrote" },
     Program { name: "ddrescuelog", package: "gddrescue", why: "mapfiles, read by their owner" },
-    Program { name: "dumpe2fs", package: "e2fsprogs", why: "bad blocks as ext4 takes them" },
-    Program { name: "e2fsck", package: "e2fsprogs", why: "bad blocks as ext4 takes them" },
     Program { name: "losetup", package: "mount", why: "block devices made of files" },
     Program { name: "mkfs.btrfs", package: "btrfs-progs", why: "btrfs images" },
     Program { name: "mkfs.ext4", package: "e2fsprogs", why: "ext2, ext4 images" },
@@ -37,15 +35,14 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "mount", package: "mount", why: "file systems on volumes" },
     Program { name: "nbdcopy", package: "libnbd-bin", why: "whole volumes copied there and back" },
     Program {
-<<<<<<< HEAD
         name: "mmdebstrap",
         package: "mmdebstrap debian-archive-keyring",
         why: "a minimal Debian 13 to build in",
-=======
+    },
+    Program {
         name: "nbdfuse",
         package: "libnbd-bin",
         why: "volumes, and mains that fail, as files",
->>>>>>> clients
     },
     Program { name: "nbdinfo", package: "libnbd-bin", why: "an NBD client of others: libnbd" },
     Program { name: "nbdkit", package: "nbdkit", why: "sockets handed over by another program" },
