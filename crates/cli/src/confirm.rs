@@ -7,6 +7,7 @@
 use std::io::{BufRead, IsTerminal, Read, Write};
 
 use crate::failure::{Class, Failure, Outcome};
+use crate::spec;
 
 /// Shows what is going to happen on standard error and waits for `word`. Without a terminal on
 /// standard input nobody can be asked: refused.
@@ -17,7 +18,7 @@ pub fn confirm(what: &str, word: &str, yes: bool) -> Outcome<()> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         let why = "this destroys data and nobody can be asked: standard input is no terminal";
-        return Err(Failure::new(Class::Refused, why).with_next("the same command with --yes"));
+        return Err(Failure::new(Class::Refused, why).with_next(spec::again("--yes")));
     }
     ask(what, word, &mut stdin.lock(), &mut std::io::stderr())
 }

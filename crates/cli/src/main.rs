@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `dmremap VERB`: parse, call the library, show the outcome, exit with its class.
 
+mod advice;
 mod args;
 mod commands;
 mod config;
@@ -9,6 +10,7 @@ mod control;
 mod demo;
 mod escape;
 mod failure;
+mod newfile;
 mod output;
 mod report;
 mod rundir;
@@ -16,7 +18,9 @@ mod serving;
 mod signals;
 mod spec;
 mod survey;
+mod topology;
 mod units;
+mod users;
 mod view;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use std::path::{Path, absolute as absolute_path};
 
 use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
+use crate::topology::{Host, whole};
 
 /// The path inside `spec`.
 pub fn inner(spec: &str) -> &str {
@@ -53,7 +54,28 @@ pub fn apart(main: &str, spare: &str) -> Outcome<()> {
         let what = format!("{} cannot be main and spare at once", escaped_bytes(main));
         return Err(Failure::new(Class::Missing, what));
     }
+    let nodes = [main, spare].map(|spec| {
+        let path = Path::new(inner(spec));
+        let is_device = fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());
+        let host = Host::default();
+        host.beneath(path).filter(|_| is_device).and_then(|number| host.node(number))
+    });
+    if let [Some(main_node), Some(spare_node)] = nodes {
+        if whole(&main_node) == spare_node || whole(&spare_node) == main_node {
+            let [main, spare] = [escaped_bytes(main), escaped_bytes(spare)];
+            let what =
+                format!("{main} as main and {spare} as spare overlap: one is a part of the other");
+            return Err(Failure::new(Class::Missing, what)
+                .with_next("dmremap format --main DEV --spare OTHER"));
+        }
+    }
     Ok(())
+}
+
+/// The command that was typed, with `more` behind it.
+pub fn again(more: &str) -> String {
+    let words = std::env::args_os().skip(1).map(|word| shell_word(Path::new(&word)) + " ");
+    format!("dmremap {}{more}", words.collect::<String>())
 }
 
 /// A name for the volume whose main this is: what of its file name is legal in one.
