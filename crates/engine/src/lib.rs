@@ -20,6 +20,6 @@ pub use device::recording::{Log, LogEvent, LogKind, Recorder};
 pub use device::spec::{OpenOptions, open_device};
 pub use device::{Backing, Device, Geometry, Manner};
 pub use volume::{
-    BadRun, Client, Done, FlushDone, FormatOptions, Formatted, Payload, Reply, Request, Volume,
-    VolumeError, VolumeInfo, VolumeOptions, format,
+    BadRun, Client, Done, FlushDone, FormatOptions, Formatted, MarkError, Payload, Reply, Request,
+    SectorRun, Volume, VolumeError, VolumeInfo, VolumeOptions, format,
 };

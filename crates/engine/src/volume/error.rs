@@ -12,6 +12,8 @@ use dmremap_format::{Field, Found, LayoutError, Refusal, State, Uuid};
 
 use crate::device::error::ErrorClass;
 
+use super::copied::MarkError;
+
 /// Why a volume could not be made or opened. Devices are named as they were opened.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -124,6 +126,13 @@ pub enum VolumeError {
         /// Why it is not taken.
         judgement: Judgement,
     },
+    /// A copy's bad areas could not be marked; it has not been taken as main.
+    Unmarked {
+        /// The spare.
+        spare: String,
+        /// Where it ended, and why.
+        error: MarkError,
+    },
     /// A device was opened read-only, and the volume is to be written.
     ReadOnlyDevice {
         /// The device.
@@ -180,7 +189,11 @@ impl VolumeError {
                 "If it is the same disk on another cable or in another dock, say \
                  --accept-main=same."
             }
+            VolumeError::Main { judgement: Judgement::NotACopy, .. } => {
+                "Leave --accept-main=copy away: it is main already."
+            }
             VolumeError::Main { .. } => "Give the disk the volume was made with.",
+            VolumeError::Unmarked { .. } => "Do the same again: what has been marked stays marked.",
             VolumeError::ReadOnlyDevice { .. } => "Open the volume read-only as well.",
             VolumeError::System(_) => "Try again.",
         }
@@ -249,6 +262,12 @@ impl fmt::Display for VolumeError {
             }
             VolumeError::Main { main, was, is, judgement } => {
                 write!(f, "{main}: {}\n  main was: {was}\n  this is:  {is}", judgement.words())
+            }
+            VolumeError::Unmarked { spare, error } => {
+                write!(
+                    f,
+                    "{spare}: bad areas of the copy are not marked, nothing is served: {error}"
+                )
             }
             VolumeError::ReadOnlyDevice { device } => write!(f, "{device}: opened read-only"),
             VolumeError::System(why) => f.write_str(why),
