@@ -4,6 +4,7 @@
 mod brain;
 mod causes;
 mod client;
+mod copied;
 mod driver;
 mod error;
 mod fast;
@@ -26,6 +27,7 @@ mod watch;
 mod wipe;
 
 pub use client::FlushDone;
+pub use copied::{MarkError, SectorRun};
 pub use error::VolumeError;
 pub use format::{FormatOptions, Formatted, format};
 pub use open::{VolumeInfo, VolumeOptions, repair};
