@@ -55,7 +55,7 @@ fn what_cannot_be_read_on_the_spare_stops_it_or_becomes_gone() {
     std::fs::write(bench.path("map"), "").unwrap();
     let map = bench.path("map");
     let spare = format!("faulty:spare.img?map={}", map.display());
-    let serve = || bench.serve_spare(&spare, &["--main", "main.img"]);
+    let serve = || bench.serve_on(&spare, &["--main", "main.img"]);
     let server = serve();
     moved(&bench);
     let at = bench.json(&["list", "v", "--json"])[1]["spare_sector"].as_u64().unwrap();
