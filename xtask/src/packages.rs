@@ -22,6 +22,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "blkid", package: "util-linux", why: "what lies on a device, told by others" },
     Program { name: "cryptsetup", package: "cryptsetup-bin", why: "LUKS images" },
     Program { name: "fio", package: "fio", why: "an NBD client that verifies what it wrote" },
+    Program { name: "groff", package: "groff-base", why: "manual pages rendered" },
     Program { name: "losetup", package: "mount", why: "block devices made of files" },
     Program { name: "mkfs.btrfs", package: "btrfs-progs", why: "btrfs images" },
     Program { name: "mkfs.ext4", package: "e2fsprogs", why: "ext2, ext4 images" },

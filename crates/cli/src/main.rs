@@ -10,6 +10,7 @@ mod control;
 mod demo;
 mod escape;
 mod failure;
+mod manual;
 mod newfile;
 mod output;
 mod report;

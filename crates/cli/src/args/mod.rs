@@ -7,6 +7,7 @@ mod format;
 mod offline;
 mod reading;
 mod serve;
+mod writing;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub use format::Format;
 pub use offline::Check;
 pub use reading::{Examine, Reading, Status};
 pub use serve::Serve;
+pub use writing::{Completions, Manual};
 
 /// Keep a failing disk's data alive: join it with a small healthy spare.
 ///
@@ -81,6 +83,10 @@ pub enum Verb {
     Message(Message),
     /// Check a spare's metadata without changing anything
     Check(Check),
+    /// Write completions for a shell to standard output
+    Completions(Completions),
+    /// Write manual pages
+    Man(Manual),
     /// See it all work on images in a temporary folder; needs no privilege
     Demo(Demo),
 }

@@ -12,6 +12,7 @@ mod message;
 mod reading;
 mod running;
 mod serve;
+mod writing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +62,8 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Status(args) => reading::status(&context, &args),
         Verb::Examine(args) => examine::examine(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Completions(args) => writing::completions(&args),
+        Verb::Man(args) => writing::man(&args),
         Verb::Demo(args) => demo::demo(args),
         Verb::List(args) => reading::list(&context, &args),
         Verb::Stats(args) => reading::stats(&context, &args),
