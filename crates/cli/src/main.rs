@@ -11,6 +11,7 @@ mod demo;
 mod dump;
 mod escape;
 mod failure;
+mod manual;
 mod newfile;
 mod next;
 mod output;
