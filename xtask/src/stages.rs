@@ -70,7 +70,13 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         name: "long runs through the program",
-        args: &["--profile=checked", "--package=dmremap", "--features=heavy", "--test=ext4"],
+        args: &[
+            "--profile=checked",
+            "--package=dmremap",
+            "--features=heavy",
+            "--test=ext4",
+            "--test=hung_main",
+        ],
     },
 ];
 
