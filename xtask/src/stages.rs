@@ -74,8 +74,10 @@ pub const STAGES: &[Stage] = &[
             "--profile=checked",
             "--package=dmremap",
             "--features=heavy",
+            "--test=eight_workers",
             "--test=ext4",
             "--test=hung_main",
+            "--test=leaks",
         ],
     },
 ];
