@@ -69,6 +69,10 @@ pub const STAGES: &[Stage] = &[
         name: "two hundred kills",
         args: &["--profile=checked", "--package=dmremap", "--features=heavy", "--test=kills"],
     },
+    Stage {
+        name: "long runs through the program",
+        args: &["--profile=checked", "--package=dmremap", "--features=heavy", "--test=ext4"],
+    },
 ];
 
 /// A stage that is no `cargo test`: it counts its own tests, those whose name contains the filter.
