@@ -21,14 +21,17 @@ pub struct Program {
 pub const PROGRAMS: &[Program] = &[
     Program { name: "blkid", package: "util-linux", why: "what lies on a device, told by others" },
     Program { name: "cryptsetup", package: "cryptsetup-bin", why: "LUKS images" },
+    Program { name: "fio", package: "fio", why: "an NBD client that verifies what it wrote" },
     Program { name: "losetup", package: "mount", why: "block devices made of files" },
     Program { name: "mkfs.btrfs", package: "btrfs-progs", why: "btrfs images" },
     Program { name: "mkfs.ext4", package: "e2fsprogs", why: "ext2, ext4 images" },
     Program { name: "mkfs.vfat", package: "dosfstools", why: "FAT images" },
     Program { name: "mkfs.xfs", package: "xfsprogs", why: "xfs images" },
+    Program { name: "nbdcopy", package: "libnbd-bin", why: "whole volumes copied there and back" },
     Program { name: "nbdinfo", package: "libnbd-bin", why: "an NBD client of others: libnbd" },
     Program { name: "nbdkit", package: "nbdkit", why: "sockets handed over by another program" },
     Program { name: "nbdsh", package: "python3-libnbd", why: "bad NBD requests of others" },
+    Program { name: "qemu-img", package: "qemu-utils", why: "volumes converted and compared" },
     Program { name: "qemu-io", package: "qemu-utils", why: "an NBD client of others: QEMU" },
     Program { name: "sfdisk", package: "fdisk", why: "partition tables" },
 ];

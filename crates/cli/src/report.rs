@@ -85,9 +85,9 @@ pub struct Errors {
     pub read: u64,
     /// Writes that failed.
     pub write: u64,
-    /// Of these, medium errors by verdict.
+    /// Of both, those that may come from the medium.
     pub medium: u64,
-    /// Of these, errors of the way to the device.
+    /// Of both, all others: errors of the way to the device.
     pub transport: u64,
 }
 
@@ -100,7 +100,8 @@ pub struct Remaps {
     pub manual: u64,
 }
 
-/// Requests since the volume was opened.
+/// Pieces of requests since the volume was opened: one for each place a request goes to, and one
+/// for each MiB that it touches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requests {
     /// Resolved to main without an entry.

@@ -20,7 +20,7 @@ pub use device::identity::{DeviceKey, Identity, Mark, MarkKind};
 pub use device::memory::MemoryDevice;
 pub use device::recording::{Log, LogEvent, LogKind, Recorder};
 pub use device::spec::{OpenOptions, open_device};
-pub use device::{Backing, Device, Geometry};
+pub use device::{Backing, Device, Geometry, Manner};
 pub use next::Next;
 pub use volume::{
     BadRun, Client, Done, FlushDone, FormatOptions, Formatted, Payload, Reply, Request, Volume,

@@ -33,6 +33,26 @@ pub enum Backing {
     Buffered,
 }
 
+/// How a volume's requests reach a device; found by probing when the device is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// On the thread that brings them, as far as that is sure not to wait: [`Device::read_now`].
+    Inline,
+    /// On threads that wait for the device.
+    Threads,
+}
+
+impl Manner {
+    /// One word for messages.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Manner::Inline => "inline",
+            Manner::Threads => "threads",
+        }
+    }
+}
+
 /// What does not change while a device is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -95,6 +115,23 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// The class of the device's error; any part may have landed all the same.
     fn write_at(&self, buf: &[u8], offset: u64, fua: bool) -> Result<(), Class>;
+
+    /// How requests reach it best. A wrapper that changes what its device does keeps this one:
+    /// each of its calls is then made as it stands here.
+    fn manner(&self) -> Manner {
+        Manner::Threads
+    }
+
+    /// [`Device::read_at`] if it is sure not to wait for a medium; `None`: not read, `buf` holds
+    /// anything.
+    fn read_now(&self, _buf: &mut [u8], _offset: u64) -> Option<Result<(), Class>> {
+        None
+    }
+
+    /// [`Device::write_at`] if it is sure not to wait for a medium; `None`: nothing was written.
+    fn write_now(&self, _buf: &[u8], _offset: u64, _fua: bool) -> Option<Result<(), Class>> {
+        None
+    }
 
     /// Makes every write that was answered before this call durable.
     ///

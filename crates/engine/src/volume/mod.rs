@@ -15,6 +15,8 @@ mod main_identity;
 mod memory;
 mod meta;
 mod open;
+mod outlet;
+mod payload;
 mod request;
 mod running;
 #[allow(clippy::module_inception)] // The type's own file.
@@ -25,5 +27,6 @@ pub use client::FlushDone;
 pub use error::VolumeError;
 pub use format::{FormatOptions, Formatted, format};
 pub use open::{VolumeInfo, VolumeOptions};
-pub use request::{BadRun, Done, Payload, Reply, Request};
+pub use payload::Payload;
+pub use request::{BadRun, Done, Reply, Request};
 pub use volume::{Client, Volume};
