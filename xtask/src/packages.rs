@@ -32,6 +32,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "nbdkit", package: "nbdkit", why: "sockets handed over by another program" },
     Program { name: "nbdsh", package: "python3-libnbd", why: "bad NBD requests of others" },
     Program { name: "qemu-img", package: "qemu-utils", why: "volumes converted and compared" },
+    Program { name: "partx", package: "util-linux", why: "partitions of loop devices" },
     Program { name: "qemu-io", package: "qemu-utils", why: "an NBD client of others: QEMU" },
     Program { name: "sfdisk", package: "fdisk", why: "partition tables" },
 ];

@@ -1,140 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Commands that are told to a person: they parse, and they are what was typed but for one thing.
+//! Advice on a host made of files. The images are real, the disk they lie on is not.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use super::*;
-use crate::failure::Class;
+use crate::topology::Number;
+use crate::topology::tests::Fake;
 
-fn words(line: &str) -> Words {
-    shell_words(line).unwrap()
+fn words(all: &[Advice]) -> Vec<&str> {
+    all.iter().map(|advice| advice.word).collect()
 }
 
-/// Each verb as it may be typed.
-const TYPED: &[&str] = &[
-    "",
-    "frobnicate",
-    "--run-dir status",
-    "format --main /dev/sdb --spare=/dev/sdc --block-size=4096 --yes",
-    "--run-dir 'a b' --config c serve --spare /dev/sdc --force=in-use",
-    "serve --spare faulty:/dev/sdc?map=m --main /dev/sdb --read-only",
-    "status v --json",
-    "list --spare /dev/sdc",
-    "examine /dev/sdc",
-    "remap v 8 +16",
-    "message v remap 8",
-    "check --spare /dev/sdc",
-    "demo /dev/sdc",
-];
-
-#[test]
-fn whatever_was_typed_the_advice_parses() {
-    for typed in TYPED {
-        for next in Next::one_of_each() {
-            let line = render(&next, &words(typed));
-            assert!(is_command(&line), "{typed}: {next:?}: {line}");
-        }
-    }
+fn image(folder: &Path) -> (PathBuf, Number) {
+    let path = folder.join("spare.img");
+    std::fs::write(&path, "").unwrap();
+    let dev = std::fs::metadata(&path).unwrap().dev();
+    (path, Number { major: rustix::fs::major(dev), minor: rustix::fs::minor(dev) })
 }
 
 #[test]
-fn the_advice_is_what_was_typed_but_for_one_thing() {
-    let format = TYPED[3];
-    let serve = TYPED[4];
-    for (typed, next, line) in [
-        (serve, Next::Again, &*format!("dmremap {serve}")),
-        (
-            format,
-            Next::With("--dry-run".into()),
-            "dmremap format --main /dev/sdb --spare=/dev/sdc --block-size=4096 --yes --dry-run",
-        ),
-        (
-            format,
-            Next::With("--block-size=512".into()),
-            "dmremap format --main /dev/sdb --spare=/dev/sdc --yes --block-size 512",
-        ),
-        (
-            format,
-            Next::Without("--block-size"),
-            "dmremap format --main /dev/sdb --spare=/dev/sdc --yes",
-        ),
-        (
-            format,
-            Next::Other("/dev/sdc".into()),
-            "dmremap format --main /dev/sdb --spare=DEV --block-size=4096 --yes",
-        ),
-        (
-            serve,
-            Next::OtherMain,
-            "dmremap --run-dir 'a b' --config c serve --spare /dev/sdc --force=in-use --main DEV",
-        ),
-        (
-            serve,
-            Next::With("--force=quorum --read-only".into()),
-            "dmremap --run-dir 'a b' --config c serve --spare /dev/sdc --force=in-use \
-             --force=quorum --read-only",
-        ),
-        (
-            serve,
-            Next::BlockSize { bytes: 4096, device: "/dev/sdc".into() },
-            "dmremap --run-dir 'a b' --config c serve --spare DEV --force=in-use",
-        ),
-        // Main as the local configuration names it was not typed.
-        (
-            serve,
-            Next::Other("/dev/sdb".into()),
-            "dmremap --run-dir 'a b' --config c serve --spare /dev/sdc --force=in-use --main DEV",
-        ),
-        (
-            TYPED[5],
-            Next::Other("/dev/sdc".into()),
-            "dmremap serve --spare DEV --main /dev/sdb --read-only",
-        ),
-        ("examine /dev/sdc", Next::Other("/dev/sdc".into()), "dmremap examine DEV"),
-        // A verb that does not have the option is explained instead.
-        ("examine /dev/sdc", Next::With("--force=buffered".into()), "dmremap examine --help"),
-        ("--run-dir status", Next::Help, "dmremap --help"),
-        ("--run-dir x status n", Next::Help, "dmremap status --help"),
-        ("list n", Next::Check("a b".into()), "dmremap check --spare 'a b'"),
-    ] {
-        assert_eq!(render(&next, &words(typed)), line, "{typed} {next:?}");
-    }
+fn a_spare_on_mains_disk_behind_usb_gets_everything_said() {
+    let (fake, folder) = (Fake::new(), tempfile::tempdir().unwrap());
+    let (path, number) = image(folder.path());
+    fake.numbered("pci/usb1/1-1/sdq", number);
+    let spec = path.to_str().unwrap();
+    let all = of_spare(&fake.host(), spec, spec, Backing::Direct);
+    assert_eq!(words(&all), ["same-disk", "usb", "not-redundant"]);
+    assert!(all[0].text.contains("(sdq)") && all[2].text.contains("RAID1"), "{all:?}");
+    assert_eq!((all[0].kind, all[2].kind), ("warning", "hint"));
+    let elsewhere = of_spare(&fake.host(), "/no/main", spec, Backing::Direct);
+    assert_eq!(words(&elsewhere), ["usb", "not-redundant"]);
 }
 
 #[test]
-fn what_can_be_typed() {
-    for good in [
-        "dmremap status NAME",
-        "dmremap remap NAME SECTOR SPARE_SECTOR",
-        "dmremap format --main DEV --spare DEV --max-remaps N",
-        "dmremap --version",
-        "dmremap serve --help",
-        "sudo dmremap check --spare DEV",
-        "chmod 0700 '/run/a b'",
-    ] {
-        assert!(is_command(good), "{good}");
-    }
-    for bad in [
-        "",
-        "the same command with --yes",
-        "dmremap",
-        "dmremap frobnicate",
-        "dmremap remap NAME HERE",
-        "dmremap status",
-        "dmremap status 'n",
-        "sudo",
-        "reboot",
-        "help",
-    ] {
-        assert!(!is_command(bad), "{bad}");
-    }
-}
-
-#[test]
-fn an_error_without_advice_ends_with_a_command_all_the_same() {
-    for (class, typed, line) in [
-        (Class::Usage, "status n", "no; try: dmremap status --help"),
-        (Class::Internal, "status n", "no; try: dmremap status n"),
-        (Class::Internal, "frobnicate", "no; try: dmremap --help"),
-    ] {
-        assert_eq!(render_line(&Failure::new(class, "no"), &words(typed)), line);
-    }
+fn a_mirror_needs_no_advice_and_memory_gets_its_own() {
+    let (fake, folder) = (Fake::new(), tempfile::tempdir().unwrap());
+    let (path, number) = image(folder.path());
+    let mirror = fake.numbered("virtual/md0", number);
+    fake.file(&mirror, "md/level", "raid1\n");
+    let spec = path.to_str().unwrap();
+    assert!(of_spare(&fake.host(), "/no/main", spec, Backing::Direct).is_empty());
+    assert_eq!(words(&of_spare(&fake.host(), spec, spec, Backing::Memory)), ["memory"]);
 }

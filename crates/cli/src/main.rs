@@ -10,14 +10,18 @@ mod control;
 mod demo;
 mod escape;
 mod failure;
+mod newfile;
 mod output;
+mod remedy;
 mod report;
 mod rundir;
 mod serving;
 mod signals;
 mod spec;
 mod survey;
+mod topology;
 mod units;
+mod users;
 
 use std::process::ExitCode;
 
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
             if !error.use_stderr() {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("try: {}", advice::help_here());
+            eprintln!("try: {}", remedy::help_here());
             return Class::Usage.code().into();
         }
     };
@@ -44,7 +48,7 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("dmremap: {}", advice::line(&failure));
+            eprintln!("dmremap: {}", remedy::line(&failure));
             failure.class.code().into()
         }
     }

@@ -8,9 +8,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::advice::again_with;
 use crate::escape::{escaped, shell_word};
 use crate::failure::{Class, Failure, Outcome};
+use crate::remedy::again_with;
 
 /// Sockets of running volumes.
 #[derive(Clone, Debug)]

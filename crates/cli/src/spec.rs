@@ -8,9 +8,10 @@ use std::path::{Path, absolute as absolute_path};
 
 use dmremap_engine::Next;
 
-use crate::advice;
 use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
+use crate::remedy;
+use crate::topology::{Host, whole};
 
 /// The path inside `spec`.
 pub fn inner(spec: &str) -> &str {
@@ -54,8 +55,23 @@ pub fn same(a: &str, b: &str) -> bool {
 pub fn apart(main: &str, spare: &str) -> Outcome<()> {
     if same(main, spare) {
         let what = format!("{} cannot be main and spare at once", escaped_bytes(main));
-        let next = advice::command(&Next::Other(spare.to_owned()));
+        let next = remedy::command(&Next::Other(spare.to_owned()));
         return Err(Failure::new(Class::Missing, what).with_next(next));
+    }
+    let nodes = [main, spare].map(|spec| {
+        let path = Path::new(inner(spec));
+        let is_device = fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());
+        let host = Host::default();
+        host.beneath(path).filter(|_| is_device).and_then(|number| host.node(number))
+    });
+    if let [Some(main_node), Some(spare_node)] = nodes {
+        if whole(&main_node) == spare_node || whole(&spare_node) == main_node {
+            let [main, spare] = [escaped_bytes(main), escaped_bytes(spare)];
+            let what =
+                format!("{main} as main and {spare} as spare overlap: one is a part of the other");
+            return Err(Failure::new(Class::Missing, what)
+                .with_next("dmremap format --main DEV --spare OTHER"));
+        }
     }
     Ok(())
 }

@@ -35,6 +35,8 @@ const VERBS: &[(&str, &[&str])] = &[
     ("remap", &["nobody", "8"]),
     ("unremap", &["nobody", "8"]),
     ("verify", &["nobody", "8"]),
+    ("clear", &["nobody", "--yes"]),
+    ("close", &["nobody"]),
     ("stats", &["nobody"]),
     ("message", &["nobody", "ping"]),
     ("check", &["--spare", "missing.img"]),

@@ -69,5 +69,7 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
         },
         ..Default::default()
     };
-    Ok(report::Status::new(header.name(), header.volume(), &numbers))
+    let mut status = report::Status::new(header.name(), header.volume(), &numbers);
+    status.header_state = Some(header.state().word().to_owned());
+    Ok(status)
 }

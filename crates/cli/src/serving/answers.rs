@@ -9,30 +9,44 @@ use dmremap_core::Done;
 use dmremap_core::Reason;
 use dmremap_core::message::{Command, HELP, SpareAddress, parse_within};
 use dmremap_core::reply::{Ground, write_done};
-use dmremap_format::SECTOR_BYTES;
+use dmremap_format::{SECTOR_BYTES, UNIT_SECTORS};
 use serde_json::{Value, json};
 
 use crate::control::server::Answers;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::{FORMAT_VERSION, Run, Status, text, uuid_text};
+use crate::serving::closing::Closing;
 
 /// A volume that answers.
-pub struct Volume(pub Arc<dmremap_engine::Volume>);
+pub struct Volume {
+    /// The volume.
+    pub volume: Arc<dmremap_engine::Volume>,
+    /// Its closing, which is the server's matter and no message of the grammar.
+    pub closing: Arc<Closing>,
+}
+
+/// What `help` says besides the messages of the grammar.
+const CLOSE_HELP: &str = "\nclose [force]: end the server; force: although clients are connected";
 
 impl Answers for Volume {
     fn answer(&self, line: &str) -> Outcome<Value> {
-        let main_sectors = self.0.info().main_sectors;
+        match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+            ["close"] => return self.closing.ask(false).and_then(|answer| value(&answer)),
+            ["close", "force"] => return self.closing.ask(true).and_then(|answer| value(&answer)),
+            _ => {}
+        }
+        let main_sectors = self.volume.info().main_sectors;
         let command = parse_within(line.as_bytes(), main_sectors)
             .map_err(|error| Failure::new(Class::Usage, text(|out| error.write(out))))
             .map_err(|failure| failure.with_next(self.help()))?;
         match command {
             Command::Ping => Ok(reply("pong")),
-            Command::Help => Ok(reply(HELP)),
+            Command::Help => Ok(reply(&[HELP, CLOSE_HELP].concat())),
             Command::Status => self.status().and_then(|status| value(&status)),
             Command::Stats => self.status().map(|status| stats(&status)),
             Command::List { from, count } => value(&self.list(from, count)),
             Command::Get(key) => {
-                let settings = self.0.settings().ok_or_else(stopped)?;
+                let settings = self.volume.settings().ok_or_else(stopped)?;
                 Ok(reply(&text(|out| settings.get(key).write_value(out))))
             }
             Command::Later(later) => {
@@ -58,14 +72,14 @@ fn stopped() -> Failure {
 
 impl Volume {
     fn status(&self) -> Outcome<Status> {
-        let info = self.0.info();
-        let status = self.0.status().ok_or_else(stopped)?;
+        let info = self.volume.info();
+        let status = self.volume.status().ok_or_else(stopped)?;
         Ok(Status::new(&info.name, info.volume, &status))
     }
 
     fn list(&self, from: u64, count: u32) -> Vec<Run> {
         let mut runs = Vec::new();
-        self.0.runs(from, |run| {
+        self.volume.runs(from, |run| {
             runs.push(Run::from(&run));
             runs.len() < count as usize
         });
@@ -74,8 +88,8 @@ impl Volume {
 
     /// What it is called by on the command line.
     fn name(&self) -> String {
-        match self.0.info().name.as_str() {
-            "" => uuid_text(self.0.info().volume),
+        match self.volume.info().name.as_str() {
+            "" => uuid_text(self.volume.info().volume),
             name => name.to_owned(),
         }
     }
@@ -85,7 +99,7 @@ impl Volume {
     }
 
     fn act(&self, command: &Command, line: &str) -> Outcome<Value> {
-        let done = self.0.act(*command);
+        let done = self.volume.act(*command);
         let ground = self.ground(command);
         let words = text(|out| write_done(out, command, &done, &ground));
         match done {
@@ -96,13 +110,25 @@ impl Volume {
                 reason,
                 &ground,
             ))),
+            Done::Verified { unreadable } => {
+                Ok(json!({ "reply": words, "unreadable": self.sectors(command, unreadable) }))
+            }
             _ => Ok(reply(&words)),
         }
     }
 
+    /// The first sectors of the blocks in `mask` of the unit that a command names.
+    fn sectors(&self, command: &Command, mask: u8) -> Vec<u64> {
+        let Command::Verify { sector } = command else { return Vec::new() };
+        let block_sectors = u64::from(self.volume.info().block_bytes) / SECTOR_BYTES;
+        let first = sector - sector % UNIT_SECTORS;
+        let blocks = (0..8u64).filter(|block| mask & (1 << block) != 0);
+        blocks.map(|block| first + block * block_sectors).collect()
+    }
+
     /// What the words of a reply need to know.
     fn ground(&self, command: &Command) -> Ground {
-        let info = self.0.info();
+        let info = self.volume.info();
         let (data_start, data_end) = (info.layout.data_start(), info.layout.data_end());
         let wanted = match command {
             Command::Remap { sector, to: Some(to) } => Some((*sector, *to)),
@@ -120,8 +146,9 @@ impl Volume {
     }
 
     fn nearest(&self, sector: u64, to: SpareAddress) -> [Option<u64>; 2] {
-        let data_start = self.0.info().layout.data_start();
-        to.sector(data_start).map_or([None, None], |wanted| self.0.nearest_spare(sector, wanted))
+        let data_start = self.volume.info().layout.data_start();
+        to.sector(data_start)
+            .map_or([None, None], |wanted| self.volume.nearest_spare(sector, wanted))
     }
 }
 
