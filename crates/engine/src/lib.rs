@@ -23,6 +23,6 @@ pub use device::spec::{OpenOptions, open_device};
 pub use device::{Backing, Device, Geometry, Manner};
 pub use next::Next;
 pub use volume::{
-    BadRun, Client, Done, FlushDone, FormatOptions, Formatted, Payload, Reply, Request, Volume,
-    VolumeError, VolumeInfo, VolumeOptions, format,
+    BadRun, Client, Done, Extent, FlushDone, FormatOptions, Formatted, Payload, Reply, Request,
+    Volume, VolumeError, VolumeInfo, VolumeOptions, format,
 };

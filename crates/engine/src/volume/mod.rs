@@ -6,6 +6,7 @@ mod causes;
 mod client;
 mod driver;
 mod error;
+mod extents;
 mod fast;
 mod format;
 mod gate;
@@ -25,6 +26,7 @@ mod watch;
 
 pub use client::FlushDone;
 pub use error::VolumeError;
+pub use extents::Extent;
 pub use format::{FormatOptions, Formatted, format};
 pub use open::{VolumeInfo, VolumeOptions};
 pub use payload::Payload;
