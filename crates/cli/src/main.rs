@@ -8,11 +8,13 @@ mod config;
 mod confirm;
 mod control;
 mod demo;
+mod dump;
 mod escape;
 mod failure;
 mod newfile;
 mod next;
 mod output;
+mod pages;
 mod report;
 mod rundir;
 mod serving;
@@ -22,6 +24,7 @@ mod survey;
 mod topology;
 mod units;
 mod users;
+mod view;
 
 use std::process::ExitCode;
 

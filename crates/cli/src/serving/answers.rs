@@ -113,6 +113,13 @@ impl Volume {
             Done::Verified { unreadable } => {
                 Ok(json!({ "reply": words, "unreadable": self.sectors(command, unreadable) }))
             }
+            Done::Marked(marked) => Ok(json!({
+                "reply": words,
+                "marked": marked.marked,
+                "on_spare": marked.on_spare,
+                "gone": marked.gone,
+                "dropped": marked.dropped,
+            })),
             _ => Ok(reply(&words)),
         }
     }
