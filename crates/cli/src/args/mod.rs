@@ -116,8 +116,6 @@ pub enum Force {
     Buffered,
     /// Open although another host never closed it
     InUse,
-    /// Listen where other hosts can reach it, although NBD asks nobody who they are
-    Remote,
     /// Open read-only, or dump, although too few metadata copies can be read
     Quorum,
     /// Wipe a spare although blocks have moved to it, which are lost with it

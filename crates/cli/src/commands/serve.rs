@@ -236,7 +236,7 @@ fn listener(args: &Serve, usual: PathBuf) -> Outcome<Listener> {
     let Some(address) = given.strip_prefix("tcp:") else { return Err(wrong("what is that?")) };
     let found = address.to_socket_addrs().map_err(|error| wrong(&error.to_string()))?;
     let address = found.into_iter().next().ok_or_else(|| wrong("no such address"))?;
-    Ok(Listener::tcp(address, args.force.contains(&Force::Remote))?)
+    Ok(Listener::tcp(address, args.insecure_tcp)?)
 }
 
 /// Serves the one client on standard input and output, in a thread, so that a signal ends it too.
