@@ -2,6 +2,7 @@
 //! `dmremap VERB`: parse, call the library, show the outcome, exit with its class.
 
 mod advice;
+mod areas;
 mod args;
 mod commands;
 mod config;
@@ -10,6 +11,7 @@ mod control;
 mod demo;
 mod escape;
 mod failure;
+mod marking;
 mod newfile;
 mod output;
 mod report;

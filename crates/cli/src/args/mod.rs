@@ -19,7 +19,7 @@ pub use format::Format;
 pub use offline::Check;
 pub use reading::{Examine, Reading, Status};
 pub use serve::Serve;
-pub use transfer::{Export, ExportFormat};
+pub use transfer::{Export, ExportFormat, Import, ImportFormat, MainKind};
 
 /// Keep a failing disk's data alive: join it with a small healthy spare.
 ///
@@ -83,6 +83,8 @@ pub enum Verb {
     Message(Message),
     /// Check a spare's metadata without changing anything
     Check(Check),
+    /// Take in what others know of bad areas, or an old table
+    Import(Import),
     /// Write down where everything is, in a form that other programs read
     Export(Export),
     /// See it all work on images in a temporary folder; needs no privilege
@@ -106,6 +108,8 @@ pub enum Force {
     InUse,
     /// Listen where other hosts can reach it, although NBD asks nobody who they are
     Remote,
+    /// Import a v3 table, whose checksum proves nothing
+    Unverified,
     /// Open read-only although too few metadata copies can be read
     Quorum,
 }
@@ -115,7 +119,7 @@ pub enum Force {
 pub enum AcceptMain {
     /// It is the same disk, behind another cable or in another dock
     Same,
-    /// Another disk that main was copied onto; comes with a later version
+    /// Another disk that main was copied onto; wants --mapfile
     Copy,
 }
 
