@@ -2,6 +2,7 @@
 //! `dmremap VERB`: parse, call the library, show the outcome, exit with its class.
 
 mod advice;
+mod areas;
 mod args;
 mod commands;
 mod config;
@@ -12,6 +13,7 @@ mod dump;
 mod escape;
 mod failure;
 mod manual;
+mod marking;
 mod newfile;
 mod output;
 mod pages;

@@ -34,6 +34,9 @@ pub struct Serve {
     /// Accept a main that cannot prove that it is the right one
     #[arg(long, value_name = "HOW")]
     pub accept_main: Option<AcceptMain>,
+    /// With --accept-main=copy: ddrescue's map of the copy, or "none" if it lacks nothing
+    #[arg(long, value_name = "FILE")]
+    pub mapfile: Option<std::path::PathBuf>,
     /// Lift one named safety check; may be given more than once
     #[arg(long, value_name = "WHAT")]
     pub force: Vec<Force>,
