@@ -10,6 +10,7 @@ mod control;
 mod demo;
 mod escape;
 mod failure;
+mod logging;
 mod manual;
 mod newfile;
 mod output;
@@ -26,8 +27,6 @@ mod users;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use failure::Class;
 
@@ -40,31 +39,14 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Class::Usage.code().into() } else { ExitCode::SUCCESS };
         }
     };
-    log_to_stderr(cli.common.verbose);
-    match commands::run(cli) {
+    let throttle = logging::start(cli.common.verbose);
+    let ended = commands::run(cli, &throttle);
+    throttle.flush();
+    match ended {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("dmremap: {failure}");
+            logging::say(&failure);
             failure.class.code().into()
         }
     }
-}
-
-/// Events go to standard error, filtered by `-v` or the variable `DMREMAP_LOG`.
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let filter = EnvFilter::builder().with_default_directive(level.into());
-    let filter = filter.with_env_var("DMREMAP_LOG").from_env_lossy();
-    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false)
-        .init();
 }

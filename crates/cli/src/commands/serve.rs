@@ -24,6 +24,7 @@ use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::uuid_text;
 use crate::serving::closing::{Closing, End};
+use crate::serving::notify::Manager;
 use crate::serving::{Answering, Exported, Log};
 use crate::survey::identify;
 use crate::{output, signals, spec, users};
@@ -52,7 +53,8 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
         accept_main,
         ..VolumeOptions::default()
     };
-    let (log, events) = Log::start()?;
+    let manager = Manager::default();
+    let (log, events) = Log::start(manager.clone())?;
     let block_sectors = main.logical_block() / 512;
     let volume = Volume::open(main, spare, &options, move |event| {
         let _ = events.send((event, block_sectors));
@@ -62,7 +64,7 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     if volume.is_writable() {
         remember(context, args, &main_spec, &volume)?;
     }
-    let served = offer(context, args, &volume, inherited, (ends, ended));
+    let served = offer(context, args, &volume, inherited, (ends, ended), &manager);
     if let Ok(served) = &served {
         served.closing.devices();
     }
@@ -184,6 +186,7 @@ fn offer(
     volume: &Arc<Volume>,
     inherited: Vec<Listener>,
     (ends, ended): (Sender<End>, Receiver<End>),
+    manager: &Manager,
 ) -> Outcome<Served> {
     let name = called(volume);
     let run_dir = context.run_dir()?;
@@ -210,9 +213,11 @@ fn offer(
             output::print(&format!("listening {uri}\n"))?;
         }
     }
+    manager.ready(volume);
     if matches!(ended.recv(), Ok(End::Asked)) {
         tracing::info!("closing");
     }
+    manager.stopping();
     closing.requests();
     let left = server.shutdown(LAST_ANSWERS);
     if left.abandoned > 0 {
