@@ -8,12 +8,15 @@ mod config;
 mod confirm;
 mod control;
 mod demo;
+mod dump;
 mod escape;
 mod failure;
 mod logging;
 mod manual;
 mod newfile;
+mod next;
 mod output;
+mod pages;
 mod report;
 mod rundir;
 mod serving;
@@ -23,6 +26,7 @@ mod survey;
 mod topology;
 mod units;
 mod users;
+mod view;
 
 use std::process::ExitCode;
 
@@ -36,7 +40,11 @@ fn main() -> ExitCode {
         Err(error) => {
             // `--help` and `--version` come this way too, and are no failure.
             let _ = error.print();
-            return if error.use_stderr() { Class::Usage.code().into() } else { ExitCode::SUCCESS };
+            if !error.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("try: {}", next::help_here());
+            return Class::Usage.code().into();
         }
     };
     let throttle = logging::start(cli.common.verbose);
@@ -45,7 +53,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(code) => code,
         Err(failure) => {
-            logging::say(&failure);
+            logging::say(&next::line(&failure));
             failure.class.code().into()
         }
     }

@@ -22,6 +22,7 @@ use crate::config;
 use crate::control::server::Socket;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
+use crate::next::again_with;
 use crate::report::uuid_text;
 use crate::serving::closing::{Closing, End};
 use crate::serving::notify::Manager;
@@ -106,12 +107,13 @@ fn with_main(args: &Serve) -> String {
 
 /// A refusal, with the command to be typed where main was the reason.
 fn refused(args: &Serve, error: VolumeError) -> Failure {
-    let next = match &error {
-        VolumeError::Main { judgement: Judgement::Ask(_), .. } => spec::again("--accept-main=same"),
-        VolumeError::Main { .. } | VolumeError::Size { .. } => with_main(args),
-        _ => return error.into(),
-    };
-    Failure::from(error).with_next(next)
+    match &error {
+        VolumeError::Main { judgement: Judgement::Ask(_), .. } => error.into(),
+        VolumeError::Main { .. } | VolumeError::Size { .. } => {
+            Failure::from(error).with_next(with_main(args))
+        }
+        _ => error.into(),
+    }
 }
 
 fn open(args: &Serve, path: &str) -> Outcome<Arc<dyn Device>> {
@@ -129,7 +131,7 @@ fn main_spec(context: &Context, args: &Serve, spare: &dyn Device) -> Outcome<Str
         return Ok(main.clone());
     }
     let identified = identify(spare).map_err(|refusal| {
-        let what = format!("{}: {}", escaped_bytes(&args.spare), refusal.word());
+        let what = format!("{}: {refusal}", escaped_bytes(&args.spare));
         Failure::new(Class::Missing, what)
             .with_next(format!("dmremap examine {}", spec::word(&args.spare)))
     })?;
@@ -231,7 +233,7 @@ fn listener(args: &Serve, usual: PathBuf) -> Outcome<Listener> {
     let Some(given) = &args.nbd else { return Ok(Listener::unix(&usual)?) };
     let wrong = |why: &str| {
         let what = format!("--nbd {}: {why}", escaped_bytes(given));
-        Failure::new(Class::Usage, what).with_next("--nbd unix:PATH or --nbd tcp:HOST:PORT")
+        Failure::new(Class::Usage, what).with_next(again_with("--nbd=unix:PATH"))
     };
     if let Some(path) = given.strip_prefix("unix:") {
         return Ok(Listener::unix(path.as_ref())?);

@@ -13,8 +13,9 @@ use rustix::fs::Mode;
 
 use super::peer::Peer;
 use super::{BadAnswer, LONGEST_LINE};
-use crate::escape::escaped;
+use crate::escape::{escaped, shell_word};
 use crate::failure::{Class, Failure, Outcome};
+use crate::next;
 
 /// Connections served at once.
 pub const MOST_CONNECTIONS: usize = 16;
@@ -81,7 +82,8 @@ pub fn remove_stale(path: &Path) -> Outcome<()> {
     };
     if !meta.file_type().is_socket() {
         let what = format!("{} exists and is no socket", escaped(path));
-        return Err(Failure::new(Class::Busy, what));
+        let next = next::again_with("--control=PATH");
+        return Err(Failure::new(Class::Busy, what).with_next(next));
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -89,7 +91,8 @@ pub fn remove_stale(path: &Path) -> Outcome<()> {
         }
         _ => {
             let what = format!("a server is running already: {} answers", escaped(path));
-            Err(Failure::new(Class::Busy, what))
+            let next = format!("dmremap status --control {}", shell_word(path));
+            Err(Failure::new(Class::Busy, what).with_next(next))
         }
     }
 }

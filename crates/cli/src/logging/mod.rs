@@ -19,8 +19,6 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 pub use throttle::Throttle;
 
-use crate::failure::Failure;
-
 /// Sends events to standard error, filtered by `-v` or the variable `DMREMAP_LOG`, and each kind
 /// of them so often only as [`Throttle`] lets through.
 pub fn start(verbose: u8) -> Arc<Throttle> {
@@ -42,8 +40,8 @@ pub fn start(verbose: u8) -> Arc<Throttle> {
 }
 
 /// Says why the command ends without having done its work.
-pub fn say(failure: &Failure) {
-    let text = format!("dmremap: {failure}");
+pub fn say(why: &str) {
+    let text = format!("dmremap: {why}");
     match to_journal() {
         true => eprintln!("{}", with_priority(Level::ERROR, &text)),
         false => eprintln!("{text}"),
