@@ -14,9 +14,9 @@ mod failure;
 mod logging;
 mod manual;
 mod newfile;
-mod next;
 mod output;
 mod pages;
+mod remedy;
 mod report;
 mod rundir;
 mod serving;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
             if !error.use_stderr() {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("try: {}", next::help_here());
+            eprintln!("try: {}", remedy::help_here());
             return Class::Usage.code().into();
         }
     };
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(code) => code,
         Err(failure) => {
-            logging::say(&next::line(&failure));
+            logging::say(&remedy::line(&failure));
             failure.class.code().into()
         }
     }

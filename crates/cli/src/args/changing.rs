@@ -18,7 +18,6 @@ pub struct Running {
 
 /// `remap`. With `--control` there is no name, and the other words move up.
 #[derive(Debug, Args)]
-#[command(override_usage = "dmremap remap <NAME|--control PATH> <SECTOR> [SPARE_SECTOR]")]
 pub struct Remap {
     /// Its control socket, instead of the name
     #[arg(long, value_name = "PATH")]

@@ -17,8 +17,8 @@ use crate::confirm::confirm;
 use crate::control::client;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
-use crate::next::again_with;
 use crate::output;
+use crate::remedy::again_with;
 use crate::report::{FORMAT_VERSION, Status};
 use crate::units::count;
 

@@ -10,8 +10,8 @@ use crate::args::{Close, CloseForce};
 use crate::control::client::{Talk, wait_for_end};
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
-use crate::next::again_with;
 use crate::output;
+use crate::remedy::again_with;
 use crate::serving::closing::Answer;
 
 /// How long the server's process is waited for after its last answer.

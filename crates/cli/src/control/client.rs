@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{BadAnswer, LONGEST_ANSWER, LONGEST_LINE};
 use crate::escape::{escaped, harmless, is_harmless};
 use crate::failure::{Class, Failure, Outcome};
-use crate::next;
+use crate::remedy;
 
 /// Sends `line` to the volume whose control socket is at `path`; its answer.
 pub fn ask(path: &Path, line: &str) -> Outcome<Value> {
@@ -96,7 +96,7 @@ pub fn wait_for_end(process: &OwnedFd, limit: Duration) {
 /// What the other end says, made fit to be shown: it may be anybody's program.
 fn shown(bad: BadAnswer) -> Failure {
     let Failure { class, what, next } = bad.into();
-    let next = next.filter(|next| is_harmless(next) && next::is_command(next));
+    let next = next.filter(|next| is_harmless(next) && remedy::is_command(next));
     Failure { class, what: harmless(what), next }
 }
 

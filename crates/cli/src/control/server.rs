@@ -15,7 +15,7 @@ use super::peer::Peer;
 use super::{BadAnswer, LONGEST_LINE};
 use crate::escape::{escaped, shell_word};
 use crate::failure::{Class, Failure, Outcome};
-use crate::next;
+use crate::remedy;
 
 /// Connections served at once.
 pub const MOST_CONNECTIONS: usize = 16;
@@ -82,7 +82,7 @@ pub fn remove_stale(path: &Path) -> Outcome<()> {
     };
     if !meta.file_type().is_socket() {
         let what = format!("{} exists and is no socket", escaped(path));
-        let next = next::again_with("--control=PATH");
+        let next = remedy::again_with("--control=PATH");
         return Err(Failure::new(Class::Busy, what).with_next(next));
     }
     match UnixStream::connect(path) {
