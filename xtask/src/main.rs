@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The project's chores, each one command: `cargo xtask test`, `lint`, `ci`, `tidy`, `sim`, `bench`,
-//! `msrv`.
+//! The project's chores, each one command: `cargo xtask test`, `lint`, `ci`, `tidy`, `sim`,
+//! `bench`, `msrv`.
 //!
 //! `test` runs every test there is, in the stages of [`stages`], and ends with one line of sums.
 //! `lint` is everything that needs no running of tests, `ci` is `lint` and then `test`.

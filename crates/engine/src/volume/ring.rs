@@ -4,7 +4,8 @@
 //! Whoever submits puts a transfer into a queue and, if the thread is asleep, rings the bell: an
 //! eventfd that the ring polls. The thread takes what has come in, as far as there are places,
 //! submits it in one call, sleeps until something is answered or the bell rings, and passes answers
-//! on. So the more comes in, the more goes out with one call; nothing here waits for another device.
+//! on. So the more comes in, the more goes out with one call; nothing here waits for another
+//! device.
 //!
 //! What a transfer's memory belongs to stays in its place among `Flights` until the kernel has
 //! answered; only then is it handed to anybody. A flight that is never answered is never freed: the
