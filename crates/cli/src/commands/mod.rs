@@ -22,10 +22,12 @@ mod writing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::args::{Cli, Common, Running, Verb};
 use crate::config::Config;
 use crate::failure::{Class, Failure, Outcome};
+use crate::logging::Throttle;
 use crate::rundir::RunDir;
 
 /// What every verb is given besides its own arguments.
@@ -60,7 +62,7 @@ impl Context {
 }
 
 /// Carries out the command line.
-pub fn run(cli: Cli) -> Outcome<ExitCode> {
+pub fn run(cli: Cli, throttle: &Arc<Throttle>) -> Outcome<ExitCode> {
     let context = Context { common: cli.common };
     match cli.verb {
         Verb::Clear(args) => clear::clear(&context, &args),
@@ -83,6 +85,9 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Export(args) => export::export(&context, &args),
         Verb::Import(args) => import::import(&context, &args),
         Verb::Format(args) => format::format(&context, &args),
-        Verb::Serve(args) => serve::serve(&context, &args),
+        Verb::Serve(args) => {
+            throttle.tell_regularly();
+            serve::serve(&context, &args)
+        }
     }
 }

@@ -28,6 +28,7 @@ use crate::marking::Plan;
 use crate::remedy::again_with;
 use crate::report::uuid_text;
 use crate::serving::closing::{Closing, End};
+use crate::serving::notify::Manager;
 use crate::serving::{Answering, Exported, Log};
 use crate::survey::identify;
 use crate::{output, signals, spec, users};
@@ -56,7 +57,8 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
         accept_main: args.accept_main == Some(AcceptMain::Same),
         ..VolumeOptions::default()
     };
-    let (log, events) = Log::start()?;
+    let manager = Manager::default();
+    let (log, events) = Log::start(manager.clone())?;
     let block_sectors = main.logical_block() / 512;
     let on_event = move |event| {
         let _ = events.send((event, block_sectors));
@@ -70,7 +72,7 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     if volume.is_writable() {
         remember(context, args, &main_spec, &volume)?;
     }
-    let served = offer(context, args, &volume, inherited, (ends, ended));
+    let served = offer(context, args, &volume, inherited, (ends, ended), &manager);
     if let Ok(served) = &served {
         served.closing.devices();
     }
@@ -210,6 +212,7 @@ fn offer(
     volume: &Arc<Volume>,
     inherited: Vec<Listener>,
     (ends, ended): (Sender<End>, Receiver<End>),
+    manager: &Manager,
 ) -> Outcome<Served> {
     let name = called(volume);
     let run_dir = context.run_dir()?;
@@ -236,9 +239,11 @@ fn offer(
             output::print(&format!("listening {uri}\n"))?;
         }
     }
+    manager.ready(volume);
     if matches!(ended.recv(), Ok(End::Asked)) {
         tracing::info!("closing");
     }
+    manager.stopping();
     closing.requests();
     let left = server.shutdown(LAST_ANSWERS);
     if left.abandoned > 0 {
