@@ -1,22 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `dmremap VERB`: parse, call the library, show the outcome, exit with its class.
 
+mod advice;
 mod args;
 mod commands;
 mod config;
 mod confirm;
 mod control;
 mod demo;
+mod dump;
 mod escape;
 mod failure;
+mod newfile;
+mod next;
 mod output;
+mod pages;
 mod report;
 mod rundir;
 mod serving;
 mod signals;
 mod spec;
 mod survey;
+mod topology;
 mod units;
+mod users;
+mod view;
 
 use std::process::ExitCode;
 
@@ -32,14 +40,18 @@ fn main() -> ExitCode {
         Err(error) => {
             // `--help` and `--version` come this way too, and are no failure.
             let _ = error.print();
-            return if error.use_stderr() { Class::Usage.code().into() } else { ExitCode::SUCCESS };
+            if !error.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("try: {}", next::help_here());
+            return Class::Usage.code().into();
         }
     };
     log_to_stderr(cli.common.verbose);
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("dmremap: {failure}");
+            eprintln!("dmremap: {}", next::line(&failure));
             failure.class.code().into()
         }
     }

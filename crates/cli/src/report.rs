@@ -24,7 +24,7 @@ pub struct FormatVersion {
 }
 
 /// This program's.
-pub const FORMAT_VERSION: FormatVersion = FormatVersion { major: 1, minor: 0 };
+pub const FORMAT_VERSION: FormatVersion = FormatVersion { major: 1, minor: 1 };
 
 /// `status --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +70,8 @@ pub struct Status {
     pub health_score: Option<u8>,
     /// Comes with the scan.
     pub scan: Scan,
+    /// Of a volume that does not run: `clean`, `dirty` or another state of its header.
+    pub header_state: Option<String>,
     /// What `status --test` exits with: 0 healthy, 1 degraded, 2 unusable or data lost.
     pub verdict: u8,
     /// How it is, in plain words.
@@ -203,6 +205,7 @@ impl Status {
                 state: s.scan.map(|scan| scan.state.to_owned()),
                 percent: s.scan.map(|scan| scan.percent),
             },
+            header_state: None,
             verdict: s.verdict() as u8,
             sentence: text(|out| s.write_sentence(out)),
             advice: s.state().advice().to_owned(),
@@ -221,6 +224,14 @@ impl Status {
         };
         row("volume", format!("{} ({})", escaped_bytes(&self.name), escaped_bytes(&self.uuid)));
         row("state", escaped_bytes(&self.state).to_string());
+        if let Some(state) = &self.header_state {
+            let means = match state.as_str() {
+                "clean" => " (closed in order)",
+                "dirty" => " (it runs now, or was not closed: the next open settles what is left)",
+                _ => "",
+            };
+            row("header", format!("{}{means}", escaped_bytes(state)));
+        }
         row(
             "size",
             format!("{} in blocks of {} bytes", sectors(self.size_sectors), self.block_size),

@@ -38,6 +38,11 @@ fn every_message_of_the_design_is_understood() {
         ("add 1 9217", Command::Add { main: 1, spare: Absolute(9217), sectors: None }),
         ("unremap 5", Command::Unremap { sector: 5 }),
         ("verify 0", Command::Verify { sector: 0 }),
+        ("mark gone 8", Command::Mark { kind: MarkKind::Gone, sector: 8, sectors: None }),
+        (
+            "mark pending 0x8 65536",
+            Command::Mark { kind: MarkKind::Pending, sector: 8, sectors: Some(65_536) },
+        ),
         ("list", Command::List { from: 0, count: all }),
         ("list 40", Command::List { from: 40, count: all }),
         ("list 40 2", Command::List { from: 40, count: 2 }),
@@ -106,8 +111,8 @@ fn a_refusal_names_the_argument_and_the_legal_range() {
         ("set pending_read maybe", "pending_read must be fail or retry"),
         ("set debug_level 3 4", "too many words"),
         ("ping pong", "too many words; the form is: ping"),
-        ("format", "no such message; try: help"),
-        ("PING", "no such message; try: help"),
+        ("format", "no such message; help lists them"),
+        ("PING", "no such message; help lists them"),
         ("", "the message is empty"),
         (" \t ", "the message is empty"),
     ] {
@@ -215,6 +220,10 @@ fn legal(command: Command) -> bool {
             main(sector) && spare(address) && (1..=2048).contains(&run) && sector + run <= MAIN
         }
         Command::Unremap { sector } | Command::Verify { sector } => main(sector),
+        Command::Mark { sector, sectors, .. } => {
+            let run = sectors.map_or(1, u64::from);
+            main(sector) && (1..=MARK_SECTORS_MAX).contains(&run) && sector + run <= MAIN
+        }
         Command::List { from, count } => main(from) && (1..=65_536).contains(&count),
         Command::Set(setting) => Setting::new(setting.key(), setting.value()).is_some(),
         _ => true,
@@ -233,6 +242,9 @@ fn no_bytes_make_the_parser_panic_or_accept_what_is_illegal() {
         "unremap",
         "verify",
         "list",
+        "mark",
+        "pending",
+        "gone",
         "clear",
         "force",
         "set",
