@@ -31,9 +31,8 @@ pub fn message(context: &Context, args: &Message) -> Outcome<ExitCode> {
 
 /// `remap NAME SECTOR [SPARE_SECTOR]`
 pub fn remap(context: &Context, args: &Remap) -> Outcome<ExitCode> {
-    let wrong = |what: &str| {
-        Failure::new(Class::Usage, what).with_next("dmremap remap NAME SECTOR [SPARE_SECTOR]")
-    };
+    let wrong =
+        |what: &str| Failure::new(Class::Usage, what).with_next("dmremap remap NAME SECTOR");
     let (path, numbers) = match (&args.control, args.words.as_slice()) {
         (Some(path), numbers) => (path.clone(), numbers),
         (None, [name, numbers @ ..]) => (context.control(name)?, numbers),
