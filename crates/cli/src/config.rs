@@ -87,6 +87,35 @@ impl Config {
 
     /// Adds `wanted`, or replaces what is said of the volume with its UUID.
     pub fn save(&self, wanted: &Volume) -> Outcome<()> {
+        self.change(|all| {
+            // What is said of a volume that lay on this spare before holds no more.
+            all.retain(|section| {
+                volume(section).is_none_or(|v| {
+                    v.spare != wanted.spare || v.uuid.eq_ignore_ascii_case(&wanted.uuid)
+                })
+            });
+            let place = all.iter().position(|s| is_of(s, &wanted.uuid));
+            match place {
+                Some(index) => set(&mut all[index], wanted),
+                None => {
+                    let mut section = vec![format!("[{}]", wanted.uuid)];
+                    set(&mut section, wanted);
+                    all.push(section);
+                }
+            }
+        })
+    }
+
+    /// Removes what is said of the volume with this UUID; whether anything was.
+    pub fn remove(&self, uuid: &str) -> Outcome<bool> {
+        if self.find(uuid)?.is_none() {
+            return Ok(false);
+        }
+        self.change(|all| all.retain(|section| !is_of(section, uuid))).map(|()| true)
+    }
+
+    /// Replaces the file by what `edit` makes of it, under the lock.
+    fn change(&self, edit: impl FnOnce(&mut Vec<Section>)) -> Outcome<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         DirBuilder::new()
@@ -98,22 +127,7 @@ impl Config {
         flock(&lock, FlockOperation::LockExclusive)
             .map_err(|errno| Failure::io("lock", folder, &errno.into()))?;
         let mut all = sections(&self.read()?);
-        // What is said of a volume that lay on this spare before holds no more.
-        all.retain(|section| {
-            volume(section).is_none_or(|v| {
-                v.spare != wanted.spare || v.uuid.eq_ignore_ascii_case(&wanted.uuid)
-            })
-        });
-        let place =
-            all.iter().position(|s| head(s).is_some_and(|u| u.eq_ignore_ascii_case(&wanted.uuid)));
-        match place {
-            Some(index) => set(&mut all[index], wanted),
-            None => {
-                let mut section = vec![format!("[{}]", wanted.uuid)];
-                set(&mut section, wanted);
-                all.push(section);
-            }
-        }
+        edit(&mut all);
         let text: String = all.iter().flatten().flat_map(|line| [line.as_str(), "\n"]).collect();
         self.replace(folder, &lock, &text)
     }
@@ -172,6 +186,10 @@ fn sections(text: &str) -> Vec<Section> {
 
 fn head(section: &Section) -> Option<&str> {
     section.first()?.trim().strip_prefix('[')?.strip_suffix(']').map(str::trim)
+}
+
+fn is_of(section: &Section, uuid: &str) -> bool {
+    head(section).is_some_and(|head| head.eq_ignore_ascii_case(uuid))
 }
 
 fn key_value(line: &str) -> Option<(&str, &str)> {

@@ -8,10 +8,13 @@ mod config;
 mod confirm;
 mod control;
 mod demo;
+mod dump;
 mod escape;
 mod failure;
+mod manual;
 mod newfile;
 mod output;
+mod pages;
 mod remedy;
 mod report;
 mod rundir;
@@ -22,6 +25,7 @@ mod survey;
 mod topology;
 mod units;
 mod users;
+mod view;
 
 use std::process::ExitCode;
 

@@ -40,6 +40,8 @@ const VERBS: &[(&str, &[&str])] = &[
     ("stats", &["nobody"]),
     ("message", &["nobody", "ping"]),
     ("check", &["--spare", "missing.img"]),
+    ("export", &["nobody", "--format", "json"]),
+    ("export", &["--spare", "missing.img", "--format", "mapfile"]),
     ("demo", &["missing-folder"]),
 ];
 

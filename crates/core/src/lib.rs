@@ -24,6 +24,7 @@ pub mod list;
 pub mod machine;
 pub mod marks;
 pub mod message;
+mod message_error;
 pub mod open;
 pub mod path;
 pub mod pieces;

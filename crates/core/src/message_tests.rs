@@ -38,6 +38,11 @@ fn every_message_of_the_design_is_understood() {
         ("add 1 9217", Command::Add { main: 1, spare: Absolute(9217), sectors: None }),
         ("unremap 5", Command::Unremap { sector: 5 }),
         ("verify 0", Command::Verify { sector: 0 }),
+        ("mark gone 8", Command::Mark { kind: MarkKind::Gone, sector: 8, sectors: None }),
+        (
+            "mark pending 0x8 65536",
+            Command::Mark { kind: MarkKind::Pending, sector: 8, sectors: Some(65_536) },
+        ),
         ("list", Command::List { from: 0, count: all }),
         ("list 40", Command::List { from: 40, count: all }),
         ("list 40 2", Command::List { from: 40, count: 2 }),
@@ -215,52 +220,60 @@ fn legal(command: Command) -> bool {
             main(sector) && spare(address) && (1..=2048).contains(&run) && sector + run <= MAIN
         }
         Command::Unremap { sector } | Command::Verify { sector } => main(sector),
+        Command::Mark { sector, sectors, .. } => {
+            let run = sectors.map_or(1, u64::from);
+            main(sector) && (1..=MARK_SECTORS_MAX).contains(&run) && sector + run <= MAIN
+        }
         Command::List { from, count } => main(from) && (1..=65_536).contains(&count),
         Command::Set(setting) => Setting::new(setting.key(), setting.value()).is_some(),
         _ => true,
     }
 }
 
+/// Words of messages, and what stands near the ends of their ranges.
+const WORDS: [&str; 34] = [
+    "remap",
+    "add",
+    "add_remap",
+    "unremap",
+    "verify",
+    "list",
+    "mark",
+    "pending",
+    "gone",
+    "clear",
+    "force",
+    "set",
+    "get",
+    "read_retries",
+    "recovery_limit_ms",
+    "pending_read",
+    "retry",
+    "0",
+    "1",
+    "+",
+    "+8",
+    "0x",
+    "999999",
+    "1000000",
+    "0xffffffffffffffff",
+    "18446744073709551616",
+    "-1",
+    "\0",
+    "\u{ff}",
+    "4294967296",
+    "17592186044415",
+    "17592186044416",
+    "600000",
+    "2049",
+];
+
 #[test]
 fn no_bytes_make_the_parser_panic_or_accept_what_is_illegal() {
     const SEED: u64 = 7;
     eprintln!("seed {SEED}");
     let mut random = Random(SEED);
-    let pieces: Vec<&[u8]> = [
-        "remap",
-        "add",
-        "add_remap",
-        "unremap",
-        "verify",
-        "list",
-        "clear",
-        "force",
-        "set",
-        "get",
-        "read_retries",
-        "recovery_limit_ms",
-        "pending_read",
-        "retry",
-        "0",
-        "1",
-        "+",
-        "+8",
-        "0x",
-        "999999",
-        "1000000",
-        "0xffffffffffffffff",
-        "18446744073709551616",
-        "-1",
-        "\0",
-        "\u{ff}",
-        "4294967296",
-        "17592186044415",
-        "17592186044416",
-        "600000",
-        "2049",
-    ]
-    .map(str::as_bytes)
-    .to_vec();
+    let pieces = WORDS.map(str::as_bytes);
     let (mut accepted, mut refused) = (0u32, 0u32);
     for round in 0..200_000 {
         let mut text = Vec::new();

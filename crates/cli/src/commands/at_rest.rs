@@ -9,12 +9,29 @@ use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::{self, Run};
 use crate::spec::word;
-use crate::survey::{Found, Survey, survey};
+use crate::survey::{Found, Survey, survey, survey_with};
+use crate::view::View;
 
 /// Surveys the device that `spec` names.
 pub fn look(spec: &str) -> Outcome<Survey> {
     let device = open_device(spec, &OpenOptions::examine())?;
     Ok(survey(device.as_ref()))
+}
+
+/// The volume whose spare `spec` names, as an export sees it. `force`: one valid copy is enough.
+pub fn view(spec: &str, force: bool) -> Outcome<View> {
+    let device = open_device(spec, &OpenOptions::examine())?;
+    let survey = survey_with(device.as_ref(), force);
+    let found = volume(spec, &survey)?;
+    let header = survey.header();
+    let header = header.ok_or_else(|| Failure::new(Class::Internal, "no header has won"))?;
+    Ok(View {
+        name: header.name().to_owned(),
+        uuid: report::uuid_text(header.volume()),
+        size_sectors: header.main_sectors(),
+        block_size: header.block_bytes(),
+        runs: found.runs(&header),
+    })
 }
 
 /// The volume on it, or a failure that says why there is none.
@@ -48,7 +65,7 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
     let used: std::collections::HashSet<_> =
         used.map(|(_, slot)| (slot.member, slot.spare)).collect();
     let total = found.layout.spare_units();
-    let stamps = found.pages.iter().flatten().map(|page| page.stamp);
+    let stamps = found.pages.iter().flat_map(|page| page.judged).map(|page| page.stamp);
     let stamp = stamps.max().unwrap_or_default().max(found.judgement.page.stamp);
     let numbers = status::Status {
         block_size: header.block_bytes(),

@@ -6,12 +6,17 @@ mod check;
 mod clear;
 mod close;
 mod demo;
+mod dump;
 mod examine;
+mod export;
 mod format;
 mod message;
 mod reading;
+mod repair;
 mod running;
 mod serve;
+mod wipe;
+mod writing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +66,11 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Status(args) => reading::status(&context, &args),
         Verb::Examine(args) => examine::examine(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Dump(args) => dump::dump(&context, &args),
+        Verb::Wipe(args) => wipe::wipe(&context, &args),
+        Verb::Repair(args) => repair::repair(&args),
+        Verb::Completions(args) => writing::completions(&args),
+        Verb::Man(args) => writing::man(&args),
         Verb::Demo(args) => demo::demo(args),
         Verb::List(args) => reading::list(&context, &args),
         Verb::Stats(args) => reading::stats(&context, &args),
@@ -68,6 +78,7 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Unremap(args) => message::unremap(&context, &args),
         Verb::Verify(args) => message::verify(&context, &args),
         Verb::Message(args) => message::message(&context, &args),
+        Verb::Export(args) => export::export(&context, &args),
         Verb::Format(args) => format::format(&context, &args),
         Verb::Serve(args) => serve::serve(&context, &args),
     }

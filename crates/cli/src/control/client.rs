@@ -44,10 +44,16 @@ impl Talk {
             return Err(failure.with_next("dmremap message NAME help"));
         }
         let sent = self.stream.get_mut().write_all(format!("{line}\n").as_bytes());
-        sent.map_err(|error| Failure::io("write to", path, &error))?;
+        // Who may not speak is told so before anything is read.
+        let unsent = sent.err();
         let mut answer = Vec::new();
         let read = self.stream.by_ref().take(LONGEST_ANSWER).read_until(b'\n', &mut answer);
-        read.map_err(|error| Failure::io("read from", path, &error))?;
+        match unsent {
+            Some(error) if answer.is_empty() => {
+                return Err(Failure::io("write to", path, &error));
+            }
+            _ => read.map_err(|error| Failure::io("read from", path, &error))?,
+        };
         if answer.last() != Some(&b'\n') {
             let what = format!("the server at {} went away without an answer", escaped(path));
             return Err(Failure::new(Class::Internal, what).with_next("dmremap serve --spare DEV"));

@@ -9,7 +9,7 @@ use crate::commit::{IoKind, PageId};
 
 use super::job::{Goal, Wait};
 use super::probe::{Ended, READS};
-use super::{Input, META, Machine, Memory, Mode};
+use super::{Input, META, Machine, Memory, Mode, mark};
 
 // An operation's id: source (2 bits), index (6 bits), count (24 bits).
 pub(super) const SOURCE_JOB: u32 = 0;
@@ -69,7 +69,10 @@ impl<M: Memory> Machine<M> {
                 .or_else(|| self.flush_action())
                 .or_else(|| self.meta_action(now))
                 .or_else(|| self.flushed_action())
-                .or_else(|| self.clear_reply().map(|(id, outcome)| Action::Reply { id, outcome }));
+                .or_else(|| {
+                    let reply = self.clear_reply().or_else(|| self.mark_reply());
+                    reply.map(|(id, outcome)| Action::Reply { id, outcome })
+                });
             if action.is_some() {
                 return action;
             }
@@ -298,6 +301,7 @@ impl<M: Memory> Machine<M> {
         self.poll_graces(now);
         self.pump_waiting(now);
         self.pump_clear(now);
+        self.pump_marks(now);
         self.pump_close(now);
     }
 
@@ -429,6 +433,9 @@ impl<M: Memory> Machine<M> {
         }
         if let Some(time) = self.waiting_until {
             at(time);
+        }
+        if self.marks.iter().flatten().any(mark::Marking::is_waiting) {
+            at(self.now.saturating_add(ROOM_MS));
         }
         for health in &self.health {
             if let Some(time) = health.deadline() {

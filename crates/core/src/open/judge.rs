@@ -35,7 +35,16 @@ pub(super) fn judge_page(copies: &[SeenHeader; COPIES], force: bool) -> Result<J
         SeenHeader::Unreadable => Seen::Unreadable,
         SeenHeader::Invalid | SeenHeader::Newer { .. } => Seen::Invalid,
     });
-    match judge(&seen) {
+    judge_copies(&seen, force)
+}
+
+/// The judgement over the copies of a page that is no header; `force` takes one valid copy for
+/// enough.
+///
+/// # Errors
+/// [`judge`]'s.
+pub fn judge_copies(seen: &[Seen; COPIES], force: bool) -> Result<Judgement, Refusal> {
+    match judge(seen) {
         Err(Refusal::TooFewValid { valid, unreadable }) if force && valid.count() == 1 => {
             let only = seen.iter().zip(ALL).find_map(|(seen, copy)| match seen {
                 Seen::Valid { stamp, .. } => Some((copy, *stamp)),
@@ -49,10 +58,10 @@ pub(super) fn judge_page(copies: &[SeenHeader; COPIES], force: bool) -> Result<J
 }
 
 /// The judgement over the headers; `force` takes the only valid one for enough.
-pub(super) fn judge_header(
-    seen: &[SeenHeader; COPIES],
-    force: bool,
-) -> Result<HeaderJudgement, Refusal> {
+///
+/// # Errors
+/// [`judge_headers`]'s.
+pub fn judge_header(seen: &[SeenHeader; COPIES], force: bool) -> Result<HeaderJudgement, Refusal> {
     let judged = judge_headers(seen);
     let Err(Refusal::TooFewValid { valid, unreadable }) = judged else { return judged };
     if !force || valid.count() != 1 {

@@ -11,6 +11,7 @@ mod commits;
 mod device;
 mod flushes;
 mod limits;
+mod marks;
 mod messages;
 mod reads;
 mod spare;

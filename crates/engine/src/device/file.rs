@@ -24,7 +24,7 @@ use super::identity::{self, Identity};
 use super::os::class_of;
 use super::raw::RawFile;
 use super::spec::OpenOptions;
-use super::{Backing, Device, Geometry, Manner, zero_by_writing};
+use super::{Backing, Device, Direct, Geometry, Manner, zero_by_writing};
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// File systems whose O_DIRECT may go through the page cache, so that it proves nothing.
@@ -177,6 +177,10 @@ impl Device for FileDevice {
 
     fn write_now(&self, buf: &[u8], offset: u64, fua: bool) -> Option<Result<(), Class>> {
         self.raw.write_now(&self.geometry, buf, offset, fua)
+    }
+
+    fn direct(&self) -> Option<Direct<'_>> {
+        self.raw.direct()
     }
 
     fn flush(&self) -> Result<(), Class> {

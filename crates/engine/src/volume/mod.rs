@@ -4,6 +4,7 @@
 mod brain;
 mod causes;
 mod client;
+mod copied;
 mod driver;
 mod error;
 mod fast;
@@ -18,15 +19,19 @@ mod open;
 mod outlet;
 mod payload;
 mod request;
+mod ring;
 mod running;
 #[allow(clippy::module_inception)] // The type's own file.
 mod volume;
 mod watch;
+mod wipe;
 
 pub use client::FlushDone;
+pub use copied::{MarkError, SectorRun};
 pub use error::VolumeError;
 pub use format::{FormatOptions, Formatted, format};
-pub use open::{VolumeInfo, VolumeOptions};
+pub use open::{VolumeInfo, VolumeOptions, repair};
 pub use payload::Payload;
 pub use request::{BadRun, Done, Reply, Request};
 pub use volume::{Client, Volume};
+pub use wipe::Remains;
