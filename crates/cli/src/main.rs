@@ -11,10 +11,11 @@ mod demo;
 mod dump;
 mod escape;
 mod failure;
+mod manual;
 mod newfile;
-mod next;
 mod output;
 mod pages;
+mod remedy;
 mod report;
 mod rundir;
 mod serving;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
             if !error.use_stderr() {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("try: {}", next::help_here());
+            eprintln!("try: {}", remedy::help_here());
             return Class::Usage.code().into();
         }
     };
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("dmremap: {}", next::line(&failure));
+            eprintln!("dmremap: {}", remedy::line(&failure));
             failure.class.code().into()
         }
     }

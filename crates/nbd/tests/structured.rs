@@ -73,7 +73,7 @@ fn the_good_parts_of_a_read_arrive_and_each_bad_one_is_named() {
     simple.assert_alive();
     // In one piece: nothing behind the first bad block.
     let pieces = client.read_pieces(2 * BLOCK64, 6 * BLOCK, true).unwrap();
-    assert_eq!(pieces.good, [2 * BLOCK64..5 * BLOCK64]);
+    assert_eq!(pieces.good, std::slice::from_ref(&(2 * BLOCK64..5 * BLOCK64)));
     assert_eq!(pieces.errors.len(), 1);
 }
 

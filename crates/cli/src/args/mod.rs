@@ -8,6 +8,7 @@ mod offline;
 mod reading;
 mod serve;
 mod transfer;
+mod writing;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ pub use offline::{Check, Dump, Repair, Wipe};
 pub use reading::{Examine, Reading, Status};
 pub use serve::Serve;
 pub use transfer::{Export, ExportFormat};
+pub use writing::{Completions, Manual};
 
 /// Keep a failing disk's data alive: join it with a small healthy spare.
 ///
@@ -91,6 +93,10 @@ pub enum Verb {
     Wipe(Wipe),
     /// Write down where everything is, in a form that other programs read
     Export(Export),
+    /// Write completions for a shell to standard output
+    Completions(Completions),
+    /// Write manual pages
+    Man(Manual),
     /// See it all work on images in a temporary folder; needs no privilege
     Demo(Demo),
 }

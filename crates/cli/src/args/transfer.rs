@@ -53,8 +53,8 @@ impl Place {
                   does not say how large they are\n  \
                   json       format_version, name, uuid, size_sectors, block_size, and runs, which \
                   is what\n             list --json writes\n  \
-                  table      segments for dmsetup create: your data without this software. Stop the \
-                  volume\n             first; what is gone or pending is an error segment"
+                  table      segments for dmsetup create: your data without this software. Stop \
+                  the volume\n             first; what is gone or pending is an error segment"
 )]
 pub struct Export {
     /// Which volume, and where to.

@@ -16,6 +16,7 @@ mod repair;
 mod running;
 mod serve;
 mod wipe;
+mod writing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,6 +69,8 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Dump(args) => dump::dump(&context, &args),
         Verb::Wipe(args) => wipe::wipe(&context, &args),
         Verb::Repair(args) => repair::repair(&args),
+        Verb::Completions(args) => writing::completions(&args),
+        Verb::Man(args) => writing::man(&args),
         Verb::Demo(args) => demo::demo(args),
         Verb::List(args) => reading::list(&context, &args),
         Verb::Stats(args) => reading::stats(&context, &args),

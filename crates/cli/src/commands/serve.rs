@@ -22,7 +22,7 @@ use crate::config;
 use crate::control::server::Socket;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
-use crate::next::again_with;
+use crate::remedy::again_with;
 use crate::report::uuid_text;
 use crate::serving::closing::{Closing, End};
 use crate::serving::{Answering, Exported, Log};

@@ -92,14 +92,20 @@ impl Fuse {
         self.folder.join("disk")
     }
 
-    /// Stops its process: whatever is asked of the file hangs from now on.
-    pub fn freeze(&self) {
+    /// Stops its process: whatever is asked of the file hangs, until what is returned is dropped.
+    /// (Who uses the file cannot even be killed before.)
+    pub fn freeze(&self) -> Frozen<'_> {
         self.nbdfuse.send(Signal::STOP);
+        Frozen(&self.nbdfuse)
     }
+}
 
-    /// Lets it go on.
-    pub fn thaw(&self) {
-        self.nbdfuse.send(Signal::CONT);
+/// A process that is stopped.
+pub struct Frozen<'a>(&'a Process);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.send(Signal::CONT);
     }
 }
 

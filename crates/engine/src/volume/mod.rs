@@ -4,6 +4,7 @@
 mod brain;
 mod causes;
 mod client;
+mod copied;
 mod driver;
 mod error;
 mod extents;
@@ -27,6 +28,7 @@ mod watch;
 mod wipe;
 
 pub use client::FlushDone;
+pub use copied::{MarkError, SectorRun};
 pub use error::VolumeError;
 pub use extents::Extent;
 pub use format::{FormatOptions, Formatted, format};
