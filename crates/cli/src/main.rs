@@ -8,6 +8,7 @@ mod confirm;
 mod control;
 mod demo;
 mod dump;
+mod dump_read;
 mod escape;
 mod failure;
 mod output;

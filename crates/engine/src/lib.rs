@@ -21,5 +21,5 @@ pub use device::spec::{OpenOptions, open_device};
 pub use device::{Backing, Device, Geometry};
 pub use volume::{
     BadRun, Client, Done, FlushDone, FormatOptions, Formatted, Payload, Remains, Reply, Request,
-    Volume, VolumeError, VolumeInfo, VolumeOptions, format, repair,
+    Restore, Volume, VolumeError, VolumeInfo, VolumeOptions, format, repair, restore,
 };

@@ -3,7 +3,7 @@
 
 use dmremap_core::status;
 use dmremap_engine::{OpenOptions, open_device};
-use dmremap_format::{BlockState, COPIES};
+use dmremap_format::{BlockState, COPIES, State};
 
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
@@ -65,7 +65,12 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
             sequence: stamp.sequence,
             commits: 0,
         },
+        conditions: status::Conditions {
+            read_only: header.state() == State::Restored,
+            ..Default::default()
+        },
         ..Default::default()
     };
-    Ok(report::Status::new(header.name(), header.volume(), &numbers))
+    let status = report::Status::new(header.name(), header.volume(), &numbers);
+    Ok(status.of_header(header.state()))
 }

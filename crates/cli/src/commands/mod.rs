@@ -10,6 +10,7 @@ mod format;
 mod message;
 mod reading;
 mod repair;
+mod restore;
 mod serve;
 mod wipe;
 
@@ -51,6 +52,7 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Examine(args) => examine::examine(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Dump(args) => dump::dump(&context, &args),
+        Verb::Restore(args) => restore::restore(&context, &args),
         Verb::Wipe(args) => wipe::wipe(&context, &args),
         Verb::Repair(args) => repair::repair(&args),
         Verb::Demo(args) => demo::demo(args),

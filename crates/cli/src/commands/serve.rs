@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use dmremap_engine::{Device, OpenOptions, Volume, VolumeError, VolumeOptions, open_device};
+use dmremap_format::State;
 use dmremap_format::identity::Judgement;
 use dmremap_nbd::{Config as NbdConfig, Listener, Server, inherited_listeners};
 
@@ -63,15 +64,18 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     })
     .map_err(|error| refused(args, error))?;
     let volume = Arc::new(volume);
+    if volume.info().state == State::Restored {
+        tracing::warn!("restored from a dump: served read-only; copy the data off");
+    }
     if volume.is_writable() {
         remember(context, args, &main_spec, &volume)?;
     }
     let served = offer(context, args, &volume, inherited, (ends, ended));
-    let clean = volume.close();
+    let (clean, volume_writable) = (volume.close(), volume.is_writable());
     drop(volume);
     log.finish();
     served?;
-    if !clean && !args.read_only {
+    if !clean && volume_writable {
         let what = "the volume could not be closed cleanly; the next open settles what is left";
         return Err(Failure::new(Class::Internal, what)
             .with_next(format!("dmremap serve --spare {}", spec::word(&args.spare))));

@@ -59,7 +59,7 @@ impl Volume {
     fn status(&self) -> Outcome<Status> {
         let info = self.0.info();
         let status = self.0.status().ok_or_else(stopped)?;
-        Ok(Status::new(&info.name, info.volume, &status))
+        Ok(Status::new(&info.name, info.volume, &status).of_header(info.state))
     }
 
     fn list(&self, from: u64, count: u32) -> Vec<Run> {

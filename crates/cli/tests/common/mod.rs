@@ -89,7 +89,12 @@ impl Bench {
 
     /// Starts `serve` with these further words and waits until it listens.
     pub fn serve(&self, args: &[&str]) -> Serving {
-        let args = [&["serve", "--spare", "spare.img"], args].concat();
+        self.serve_spare("spare.img", args)
+    }
+
+    /// The same with another spare.
+    pub fn serve_spare(&self, spare: &str, args: &[&str]) -> Serving {
+        let args = [&["serve", "--spare", spare], args].concat();
         let log = File::create(self.path("log")).unwrap();
         let mut child = self.command(&args).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();

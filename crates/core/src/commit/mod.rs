@@ -96,6 +96,8 @@ pub(crate) struct Opened<S: Store> {
     pub session: Uuid,
     pub wire: Wire,
     pub writable: bool,
+    /// Nothing can be written because too few copies take it, not because nothing is to be.
+    pub degraded: bool,
 }
 
 /// The commit machine of one table holder; made by
@@ -121,6 +123,8 @@ pub struct Commit<S: Store> {
     /// When pages in doubt are tried again.
     retry_at: Millis,
     writable: bool,
+    /// The open found too few copies that can be written.
+    opened_degraded: bool,
     taken_over: bool,
     close: Close<ChangeOf<S>>,
 }
@@ -147,6 +151,7 @@ impl<S: Store> Commit<S> {
             check_out: None,
             retry_at: 0,
             writable: from.writable,
+            opened_degraded: from.degraded,
             taken_over: false,
             close: Close::No,
         }
@@ -280,7 +285,7 @@ impl<S: Store> Commit<S> {
     /// Whether fewer than four copies can be written, see the head of this module.
     #[must_use]
     pub fn degraded(&self) -> bool {
-        !self.writable
+        self.opened_degraded
             || self.wire.stuck_copies() >= 2
             || self.cache.iter().any(|c| c.doubt == Doubt::Hard)
     }

@@ -16,6 +16,7 @@ mod memory;
 mod meta;
 mod open;
 mod request;
+mod restore;
 mod running;
 #[allow(clippy::module_inception)] // The type's own file.
 mod volume;
@@ -27,5 +28,6 @@ pub use error::VolumeError;
 pub use format::{FormatOptions, Formatted, format};
 pub use open::{VolumeInfo, VolumeOptions, repair};
 pub use request::{BadRun, Done, Payload, Reply, Request};
+pub use restore::{Restore, restore};
 pub use volume::{Client, Volume};
 pub use wipe::Remains;
