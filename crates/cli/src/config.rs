@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::failure::{Class, Failure, Outcome};
+use crate::next::again_with;
 
 /// The file is never longer; a longer one is refused.
 const MOST_BYTES: u64 = 1 << 20;
@@ -69,7 +70,7 @@ impl Config {
         match base {
             Some(base) => Ok(Config { path: base.join("dm-remap/volumes.conf") }),
             None => Err(Failure::new(Class::Usage, "neither XDG_CONFIG_HOME nor HOME is set")
-                .with_next("the same command with --config FILE")),
+                .with_next(again_with("--config=FILE"))),
         }
     }
 

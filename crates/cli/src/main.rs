@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `dmremap VERB`: parse, call the library, show the outcome, exit with its class.
 
+mod advice;
 mod args;
 mod commands;
 mod config;
@@ -11,6 +12,8 @@ mod dump;
 mod dump_read;
 mod escape;
 mod failure;
+mod newfile;
+mod next;
 mod output;
 mod pages;
 mod report;
@@ -19,7 +22,10 @@ mod serving;
 mod signals;
 mod spec;
 mod survey;
+mod topology;
 mod units;
+mod users;
+mod view;
 
 use std::process::ExitCode;
 
@@ -35,14 +41,18 @@ fn main() -> ExitCode {
         Err(error) => {
             // `--help` and `--version` come this way too, and are no failure.
             let _ = error.print();
-            return if error.use_stderr() { Class::Usage.code().into() } else { ExitCode::SUCCESS };
+            if !error.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("try: {}", next::help_here());
+            return Class::Usage.code().into();
         }
     };
     log_to_stderr(cli.common.verbose);
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("dmremap: {failure}");
+            eprintln!("dmremap: {}", next::line(&failure));
             failure.class.code().into()
         }
     }

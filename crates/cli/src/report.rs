@@ -24,7 +24,7 @@ pub struct FormatVersion {
 }
 
 /// This program's.
-pub const FORMAT_VERSION: FormatVersion = FormatVersion { major: 1, minor: 0 };
+pub const FORMAT_VERSION: FormatVersion = FormatVersion { major: 1, minor: 1 };
 
 /// `status --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +73,8 @@ pub struct Status {
     pub health_score: Option<u8>,
     /// Comes with the scan.
     pub scan: Scan,
+    /// Of a volume that does not run: `clean`, `dirty` or another state of its header.
+    pub header_state: Option<String>,
     /// What `status --test` exits with: 0 healthy, 1 degraded, 2 unusable or data lost.
     pub verdict: u8,
     /// How it is, in plain words.
@@ -88,9 +90,9 @@ pub struct Errors {
     pub read: u64,
     /// Writes that failed.
     pub write: u64,
-    /// Of these, medium errors by verdict.
+    /// Of both, those that may come from the medium.
     pub medium: u64,
-    /// Of these, errors of the way to the device.
+    /// Of both, all others: errors of the way to the device.
     pub transport: u64,
 }
 
@@ -103,7 +105,8 @@ pub struct Remaps {
     pub manual: u64,
 }
 
-/// Requests since the volume was opened.
+/// Pieces of requests since the volume was opened: one for each place a request goes to, and one
+/// for each MiB that it touches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requests {
     /// Resolved to main without an entry.
@@ -206,6 +209,7 @@ impl Status {
                 state: s.scan.map(|scan| scan.state.to_owned()),
                 percent: s.scan.map(|scan| scan.percent),
             },
+            header_state: None,
             verdict: s.verdict() as u8,
             sentence: text(|out| s.write_sentence(out)),
             advice: s.state().advice().to_owned(),
@@ -235,6 +239,14 @@ impl Status {
         let reason = self.reason.iter().map(|reason| format!(" ({reason})"));
         let state = [self.state.clone()].into_iter().chain(reason).collect::<String>();
         row("state", escaped_bytes(&state).to_string());
+        if let Some(state) = &self.header_state {
+            let means = match state.as_str() {
+                "clean" => " (closed in order)",
+                "dirty" => " (it runs now, or was not closed: the next open settles what is left)",
+                _ => "",
+            };
+            row("header", format!("{}{means}", escaped_bytes(state)));
+        }
         row(
             "size",
             format!("{} in blocks of {} bytes", sectors(self.size_sectors), self.block_size),

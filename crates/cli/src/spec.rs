@@ -6,11 +6,15 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, absolute as absolute_path};
 
+use dmremap_engine::Next;
+
 use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
+use crate::next;
+use crate::topology::{Host, whole};
 
 /// The path inside `spec`.
-fn inner(spec: &str) -> &str {
+pub fn inner(spec: &str) -> &str {
     let wrapped = ["faulty:", "record:"].iter().find_map(|prefix| spec.strip_prefix(prefix));
     match wrapped {
         Some(rest) => inner(rest.rsplit_once('?').map_or(rest, |(path, _)| path)),
@@ -51,7 +55,23 @@ pub fn same(a: &str, b: &str) -> bool {
 pub fn apart(main: &str, spare: &str) -> Outcome<()> {
     if same(main, spare) {
         let what = format!("{} cannot be main and spare at once", escaped_bytes(main));
-        return Err(Failure::new(Class::Missing, what));
+        let next = next::command(&Next::Other(spare.to_owned()));
+        return Err(Failure::new(Class::Missing, what).with_next(next));
+    }
+    let nodes = [main, spare].map(|spec| {
+        let path = Path::new(inner(spec));
+        let is_device = fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());
+        let host = Host::default();
+        host.beneath(path).filter(|_| is_device).and_then(|number| host.node(number))
+    });
+    if let [Some(main_node), Some(spare_node)] = nodes {
+        if whole(&main_node) == spare_node || whole(&spare_node) == main_node {
+            let [main, spare] = [escaped_bytes(main), escaped_bytes(spare)];
+            let what =
+                format!("{main} as main and {spare} as spare overlap: one is a part of the other");
+            return Err(Failure::new(Class::Missing, what)
+                .with_next("dmremap format --main DEV --spare OTHER"));
+        }
     }
     Ok(())
 }

@@ -14,6 +14,34 @@ pub fn size(bytes: u64) -> String {
     format!("{text} {}", UNITS[power])
 }
 
+/// Bytes from what a person writes: a whole number and its unit. The units are those of 1024,
+/// `K M G T P` or `KiB MiB GiB TiB PiB`, besides `B` for bytes and `s` for sectors of 512 bytes. A
+/// number alone is refused, since it is sectors to one program and bytes to the next.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    const LEGAL: &str = "a size is a whole number with its unit: 64M or 64MiB (also K, G, T, P), \
+                         131072s for sectors, 67108864B for bytes";
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit {
+        "B" => 1,
+        "s" => 512,
+        _ => {
+            let power = unit.strip_suffix("iB").unwrap_or(unit);
+            match ["K", "M", "G", "T", "P"].iter().position(|one| *one == power) {
+                Some(index) => 1 << (10 * (index + 1)),
+                None => return Err(LEGAL.to_owned()),
+            }
+        }
+    };
+    let number: u64 = number.parse().map_err(|_| LEGAL.to_owned())?;
+    let bytes = number.checked_mul(unit).filter(|bytes| *bytes <= i64::MAX as u64);
+    match bytes {
+        Some(bytes) if bytes > 0 && bytes % 512 == 0 => Ok(bytes),
+        Some(_) => Err("a size is one sector of 512 bytes or a multiple of it".to_owned()),
+        None => Err("no file is that large".to_owned()),
+    }
+}
+
 /// `sectors` as a size.
 pub fn sectors(sectors: u64) -> String {
     match sectors.checked_mul(512) {
@@ -30,6 +58,48 @@ pub fn count(n: u64, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_understood_or_refused() {
+        for (text, bytes) in [
+            ("64M", 64 << 20),
+            ("64MiB", 64 << 20),
+            ("4K", 4096),
+            ("1KiB", 1024),
+            ("2G", 2 << 30),
+            ("1T", 1 << 40),
+            ("1PiB", 1 << 50),
+            ("8191P", 8191 << 50),
+            ("22544s", 11_542_528),
+            ("512B", 512),
+            ("007M", 7 << 20),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "M",
+            "64",
+            "64m",
+            "64 M",
+            "64MB",
+            "64Mi",
+            "64iB",
+            "-1M",
+            "+1M",
+            "1.5G",
+            "0M",
+            "0s",
+            "511B",
+            "8192P",
+            "18446744073709551616B",
+            "99999999999999999999T",
+            "64M ",
+            "0x40M",
+        ] {
+            assert!(parse_size(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn sizes_read_well() {

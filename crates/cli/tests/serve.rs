@@ -187,3 +187,25 @@ fn a_foreign_nbd_client_reads_the_same_bytes() {
     let (a, b) = (std::fs::read(copy).unwrap(), std::fs::read(bench.path("main.img")).unwrap());
     assert!(a == b);
 }
+
+#[test]
+fn the_status_of_a_spare_says_whether_it_was_closed_in_order() {
+    let bench = Bench::new();
+    bench.format("main.img");
+    let header = || {
+        let screen = bench.good(&["status", "--spare", "spare.img"]);
+        let status = bench.json(&["status", "--spare", "spare.img", "--json"]);
+        assert!(screen.lines().next().unwrap().contains("intact"), "{screen}");
+        let word = status["header_state"].as_str().unwrap().to_owned();
+        assert!(screen.contains(&format!("  header       {word} (")), "{screen}");
+        word
+    };
+    assert_eq!(header(), "clean");
+    let server = bench.serve(&[]);
+    assert_eq!(header(), "dirty");
+    assert_eq!(bench.json(&["status", "v", "--json"])["header_state"], json!(null));
+    server.kill();
+    assert_eq!(header(), "dirty");
+    assert_eq!(bench.serve(&[]).stop(), 0);
+    assert_eq!(header(), "clean");
+}

@@ -354,6 +354,8 @@ pub enum Done {
         /// Blocks that could not be read.
         unreadable: u8,
     },
+    /// `mark`: what became of the run's blocks.
+    Marked(Marked),
     /// `save`, `set`, `clear`: done.
     Saved {
         /// Durable generation.
@@ -361,8 +363,36 @@ pub enum Done {
         /// Durable sequence.
         sequence: u64,
     },
+    /// `restore`: every page's copies were read again.
+    Restored(crate::machine::Restored),
     /// Refused or failed; nothing has changed unless the reason says so.
     Failed(Reason),
+}
+
+/// What a `mark` did, in blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marked {
+    /// Marked.
+    pub marked: u64,
+    /// Left as they are: they live on a spare.
+    pub on_spare: u64,
+    /// Left as they are: gone already.
+    pub gone: u64,
+    /// Not marked: there was no place for another pending mark.
+    pub dropped: u64,
+}
+
+impl Marked {
+    /// These and those of `other`.
+    #[must_use]
+    pub const fn and(self, other: Marked) -> Marked {
+        Marked {
+            marked: self.marked.saturating_add(other.marked),
+            on_spare: self.on_spare.saturating_add(other.on_spare),
+            gone: self.gone.saturating_add(other.gone),
+            dropped: self.dropped.saturating_add(other.dropped),
+        }
+    }
 }
 
 /// Why a message was refused or failed.

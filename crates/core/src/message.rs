@@ -12,6 +12,8 @@
 use crate::settings::{KEY_NAMES, Key, Legal, Setting, number};
 use crate::text::Text;
 
+pub use crate::message_error::{Fault, ParseError};
+
 /// The longest message taken, in bytes.
 pub const MESSAGE_MAX_BYTES: usize = 256;
 /// One more than the highest sector of main that the format can name (44 bits of units).
@@ -20,6 +22,8 @@ pub const MAIN_SECTORS_MAX: u64 = 1 << 47;
 pub const SPARE_SECTORS_MAX: u64 = 1 << 44;
 /// The longest run `add_remap` takes, in sectors (1 MiB).
 pub const ADD_SECTORS_MAX: u64 = 2048;
+/// The longest run `mark` takes, in sectors (32 MiB).
+pub const MARK_SECTORS_MAX: u64 = 65_536;
 /// The most runs one `list` may ask for; the reply shows how far it came.
 pub const LIST_RUNS_MAX: u64 = 65_536;
 
@@ -87,6 +91,16 @@ pub enum Command {
         /// At most this many runs, 1 to [`LIST_RUNS_MAX`].
         count: u32,
     },
+    /// Main's blocks in this run are bad, says somebody who knows. What lives on a spare, or is
+    /// gone already, is left as it is.
+    Mark {
+        /// In which way.
+        kind: MarkKind,
+        /// First sector, a block's first.
+        sector: u64,
+        /// How many sectors (1 to [`MARK_SECTORS_MAX`], whole blocks); `None` for the one block.
+        sectors: Option<u32>,
+    },
     /// Bring every unit home.
     Clear {
         /// What cannot go home becomes gone, instead of the message being refused.
@@ -98,12 +112,34 @@ pub enum Command {
     ClearStats,
     /// Commit what is not durable yet; answered with the durable generation and sequence.
     Save,
+    /// Read all copies of the metadata again, and commit anew what is not whole.
+    Restore,
     /// Change a setting.
     Set(Setting),
     /// Show a setting.
     Get(Key),
     /// A word whose part comes with a later version.
     Later(Later),
+}
+
+/// What `mark` makes of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkKind {
+    /// The device cannot read it: its reads fail at once, its next write goes to the spare.
+    Pending,
+    /// Its content exists nowhere: an error until it is overwritten.
+    Gone,
+}
+
+impl MarkKind {
+    /// The word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            MarkKind::Pending => "pending",
+            MarkKind::Gone => "gone",
+        }
+    }
 }
 
 /// Words this version knows but cannot act on.
@@ -116,8 +152,6 @@ pub enum Later {
     Scan,
     /// `migrate`.
     Migrate,
-    /// `restore`: reading all copies again while running comes with the scan.
-    Restore,
     /// `spare_add`.
     SpareAdd,
     /// `spare_remove`.
@@ -132,7 +166,6 @@ impl Later {
             Later::Health => "health",
             Later::Scan => "scan",
             Later::Migrate => "migrate",
-            Later::Restore => "restore",
             Later::SpareAdd => "spare_add",
             Later::SpareRemove => "spare_remove",
         }
@@ -148,7 +181,7 @@ impl Later {
 
 impl Command {
     /// Whether it changes a device, the metadata included. Such messages are refused while the
-    /// volume is suspended, read-only or failed.
+    /// volume is suspended, read-only or failed. (A pending mark lives in memory.)
     #[must_use]
     pub const fn writes(&self) -> bool {
         match self {
@@ -156,12 +189,15 @@ impl Command {
             | Command::Add { .. }
             | Command::Unremap { .. }
             | Command::Clear { .. }
+            | Command::Mark { kind: MarkKind::Gone, .. }
             | Command::Save
+            | Command::Restore
             | Command::Set(_) => true,
             Command::Ping
             | Command::Help
             | Command::Status
             | Command::Verify { .. }
+            | Command::Mark { kind: MarkKind::Pending, .. }
             | Command::List { .. }
             | Command::Stats
             | Command::ClearStats
@@ -182,10 +218,12 @@ impl Command {
             Command::Unremap { .. } => "unremap",
             Command::Verify { .. } => "verify",
             Command::List { .. } => "list",
+            Command::Mark { .. } => "mark",
             Command::Clear { .. } => "clear",
             Command::Stats => "stats",
             Command::ClearStats => "clear_stats",
             Command::Save => "save",
+            Command::Restore => "restore",
             Command::Set(_) => "set",
             Command::Get(_) => "get",
             Command::Later(later) => later.word(),
@@ -202,77 +240,14 @@ remap SECTOR [SPARE_SECTOR]: move the unit that holds SECTOR, with what can be r
 add MAIN_SECTOR SPARE_SECTOR: what lies on that free spare sector IS the block, nothing is copied
 unremap SECTOR: bring the unit that holds SECTOR home
 verify SECTOR: read the unit that holds SECTOR where it lives
+mark pending|gone SECTOR [SECTORS]: main cannot read these blocks, or their content is lost
 clear [force]: bring every unit home; force: what cannot go home is gone
 stats, clear_stats: counters
 save: which state of the metadata is durable
+restore: read all copies of the metadata again, write anew what is not whole
 set KEY VALUE, get KEY: read_retries retry_backoff_ms recovery_limit_ms probe_timeout_ms \
 pending_read auto_remap latency debug_level
 Numbers are sectors of 512 bytes, decimal or 0x; SPARE_SECTOR +N counts from data_start.";
-
-/// Why a message was not understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ParseError {
-    /// How the message is written; empty if it is not known which one was meant.
-    pub form: &'static str,
-    /// The argument at fault; empty if none is.
-    pub argument: &'static str,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
-
-/// What is wrong with an argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// There was no word at all.
-    Empty,
-    /// The message has more than [`MESSAGE_MAX_BYTES`] bytes.
-    TooLong,
-    /// No message begins with this word.
-    NoSuchMessage,
-    /// The argument is missing.
-    Missing,
-    /// There are more words than the message takes.
-    TooMany,
-    /// The argument is no number, or not in the range from `low` to `high`.
-    Range {
-        /// Lowest legal value.
-        low: u64,
-        /// Highest legal value.
-        high: u64,
-    },
-    /// The argument is none of two words.
-    Words(&'static str, &'static str),
-    /// The argument is none of the names in this list.
-    Names(&'static str),
-}
-
-impl ParseError {
-    /// Appends what was wrong, what is legal, and how the message is written.
-    pub fn write(&self, out: &mut Text<'_>) {
-        if !self.argument.is_empty() {
-            out.whole(self.argument).byte(b' ');
-        }
-        match self.fault {
-            Fault::Empty => out.str("the message is empty; try: help"),
-            Fault::TooLong => {
-                out.str("the message is longer than ").u64(MESSAGE_MAX_BYTES as u64).str(" bytes")
-            }
-            Fault::NoSuchMessage => out.str("no such message; try: help"),
-            Fault::Missing => out.str("is missing"),
-            Fault::TooMany => out.str("too many words"),
-            Fault::Range { low, high } => {
-                out.str("must be a number from ").u64(low).str(" to ").u64(high)
-            }
-            Fault::Words(one, other) => out.str("must be ").whole(one).str(" or ").whole(other),
-            Fault::Names(names) => out.str("must be one of ").str(names),
-        };
-        if !self.form.is_empty() {
-            out.str("; the form is: ").whole(self.form);
-        }
-        out.str("; nothing was changed");
-    }
-}
 
 /// Reads a message whose sectors of main are bounded by the format only; see [`parse_within`].
 ///
@@ -312,11 +287,13 @@ pub fn parse_within(text: &[u8], main_sectors: u64) -> Result<Command, ParseErro
         b"remove_remap" => Command::Unremap { sector: args.main("M")? },
         b"verify" => Command::Verify { sector: args.main("SECTOR")? },
         b"list" => args.list()?,
+        b"mark" => args.mark()?,
         b"clear" => Command::Clear { force: args.force()? },
         b"clear_all" => Command::Clear { force: false },
         b"stats" | b"cache_stats" | b"spare_stats" => Command::Stats,
         b"clear_stats" => Command::ClearStats,
         b"save" | b"sync" => Command::Save,
+        b"restore" => Command::Restore,
         b"set" => args.set()?,
         b"get" => Command::Get(args.key()?),
         _ => return fail(Fault::NoSuchMessage),
@@ -327,14 +304,8 @@ pub fn parse_within(text: &[u8], main_sectors: u64) -> Result<Command, ParseErro
 
 /// The word of a later part; its arguments are not looked at.
 fn later(word: &[u8]) -> Option<Later> {
-    const ALL: [Later; 6] = [
-        Later::Health,
-        Later::Scan,
-        Later::Migrate,
-        Later::Restore,
-        Later::SpareAdd,
-        Later::SpareRemove,
-    ];
+    const ALL: [Later; 5] =
+        [Later::Health, Later::Scan, Later::Migrate, Later::SpareAdd, Later::SpareRemove];
     ALL.into_iter().find(|later| later.word().as_bytes() == word)
 }
 
@@ -353,6 +324,7 @@ fn form(word: &[u8]) -> Option<&'static str> {
         b"remove_remap" => "remove_remap M",
         b"verify" => "verify SECTOR",
         b"list" => "list [FROM [COUNT]]",
+        b"mark" => "mark pending|gone SECTOR [SECTORS]",
         b"clear" => "clear [force]",
         b"clear_all" => "clear_all",
         b"stats" => "stats",
@@ -360,6 +332,7 @@ fn form(word: &[u8]) -> Option<&'static str> {
         b"spare_stats" => "spare_stats",
         b"clear_stats" => "clear_stats",
         b"save" => "save",
+        b"restore" => "restore",
         b"sync" => "sync",
         b"set" => "set KEY VALUE",
         b"get" => "get KEY",
@@ -447,6 +420,25 @@ impl<'a, W: Iterator<Item = &'a [u8]>> Args<W> {
             None
         };
         Ok(Command::Add { main, spare, sectors })
+    }
+
+    fn mark(&mut self) -> Result<Command, ParseError> {
+        const WHAT: &str = "the word after mark";
+        let kind = match self.word(WHAT)? {
+            b"pending" => MarkKind::Pending,
+            b"gone" => MarkKind::Gone,
+            _ => return Err(self.error(WHAT, Fault::Words("pending", "gone"))),
+        };
+        let sector = self.main("SECTOR")?;
+        let left = self.last_main().saturating_sub(sector).saturating_add(1);
+        let sectors = match self.words.next() {
+            None => None,
+            Some(word) => {
+                let range = (1, MARK_SECTORS_MAX.min(left));
+                u32::try_from(self.bounded("SECTORS", word, range)?).ok()
+            }
+        };
+        Ok(Command::Mark { kind, sector, sectors })
     }
 
     fn list(&mut self) -> Result<Command, ParseError> {

@@ -38,6 +38,11 @@ fn every_message_of_the_design_is_understood() {
         ("add 1 9217", Command::Add { main: 1, spare: Absolute(9217), sectors: None }),
         ("unremap 5", Command::Unremap { sector: 5 }),
         ("verify 0", Command::Verify { sector: 0 }),
+        ("mark gone 8", Command::Mark { kind: MarkKind::Gone, sector: 8, sectors: None }),
+        (
+            "mark pending 0x8 65536",
+            Command::Mark { kind: MarkKind::Pending, sector: 8, sectors: Some(65_536) },
+        ),
         ("list", Command::List { from: 0, count: all }),
         ("list 40", Command::List { from: 40, count: all }),
         ("list 40 2", Command::List { from: 40, count: 2 }),
@@ -46,7 +51,7 @@ fn every_message_of_the_design_is_understood() {
         ("stats", Command::Stats),
         ("clear_stats", Command::ClearStats),
         ("save", Command::Save),
-        ("restore", Command::Later(Later::Restore)),
+        ("restore", Command::Restore),
         ("set read_retries 10", set(Key::ReadRetries, 10)),
         ("set recovery_limit_ms 600000", set(Key::RecoveryLimit, 600_000)),
         ("set pending_read retry", set(Key::PendingRead, 1)),
@@ -106,8 +111,8 @@ fn a_refusal_names_the_argument_and_the_legal_range() {
         ("set pending_read maybe", "pending_read must be fail or retry"),
         ("set debug_level 3 4", "too many words"),
         ("ping pong", "too many words; the form is: ping"),
-        ("format", "no such message; try: help"),
-        ("PING", "no such message; try: help"),
+        ("format", "no such message; help lists them"),
+        ("PING", "no such message; help lists them"),
         ("", "the message is empty"),
         (" \t ", "the message is empty"),
     ] {
@@ -150,7 +155,7 @@ fn help_fits_a_reply_and_lists_what_there_is() {
     for key in Key::ALL {
         assert!(HELP.contains(key.name()), "{}", key.name());
     }
-    for later in ["health", "scan", "migrate", "restore", "spare_add", "spare_remove"] {
+    for later in ["health", "scan", "migrate", "spare_add", "spare_remove"] {
         assert!(!HELP.contains(later), "{later}");
         let Ok(Command::Later(word)) = within(later) else { panic!("{later}") };
         let mut buf = [0u8; REPLY_MAX_BYTES];
@@ -177,7 +182,7 @@ fn what_writes_is_refused_while_suspended() {
         ("unremap 1", true),
         ("clear", true),
         ("save", true),
-        ("restore", false),
+        ("restore", true),
         ("set latency on", true),
         ("add_remap 1 2 3", true),
     ] {
@@ -215,6 +220,10 @@ fn legal(command: Command) -> bool {
             main(sector) && spare(address) && (1..=2048).contains(&run) && sector + run <= MAIN
         }
         Command::Unremap { sector } | Command::Verify { sector } => main(sector),
+        Command::Mark { sector, sectors, .. } => {
+            let run = sectors.map_or(1, u64::from);
+            main(sector) && (1..=MARK_SECTORS_MAX).contains(&run) && sector + run <= MAIN
+        }
         Command::List { from, count } => main(from) && (1..=65_536).contains(&count),
         Command::Set(setting) => Setting::new(setting.key(), setting.value()).is_some(),
         _ => true,
@@ -233,6 +242,9 @@ fn no_bytes_make_the_parser_panic_or_accept_what_is_illegal() {
         "unremap",
         "verify",
         "list",
+        "mark",
+        "pending",
+        "gone",
         "clear",
         "force",
         "set",

@@ -6,7 +6,7 @@
 
 use dmremap_format::{SpareUnit, UNIT_SECTORS};
 
-use crate::api::{Dev, Done, Event, Reason};
+use crate::api::{Dev, Done, Event, Marked, Reason};
 use crate::message::Command;
 use crate::text::Text;
 
@@ -76,8 +76,19 @@ pub fn write_done(out: &mut Text<'_>, command: &Command, done: &Done, ground: &G
             unit(out, sector).str(": not readable: ");
             blocks(out, first_of_unit(sector), unreadable, ground.block_sectors);
         }
+        Done::Marked(marked) => write_marked(out, command, &marked),
         Done::Saved { generation, sequence } => {
             out.str("durable: generation=").u64(generation).str(" sequence=").u64(sequence);
+        }
+        Done::Restored(found) => {
+            out.u64(found.pages.into()).str(" pages read again in five copies: ");
+            out.u64(found.bad_copies.into()).str(" copies were bad, ");
+            out.u64(found.renewed.into()).str(" pages were written anew");
+            if found.left != 0 {
+                out.str("; not whole: ").u64(found.left.into());
+                out.str(" pages, whose entries may be lost when the volume is closed: ");
+                out.str("copy the data off now");
+            }
         }
         Done::Failed(reason) => {
             out.whole(command.word());
@@ -86,6 +97,24 @@ pub fn write_done(out: &mut Text<'_>, command: &Command, done: &Done, ground: &G
             }
             out.str(": ");
             write_reason(out, command, reason, ground);
+        }
+    }
+}
+
+/// What a `mark` did.
+fn write_marked(out: &mut Text<'_>, command: &Command, marked: &Marked) {
+    let kind = match command {
+        Command::Mark { kind, .. } => kind.word(),
+        _ => "bad",
+    };
+    out.str("blocks marked ").whole(kind).str(": ").u64(marked.marked);
+    for (number, what) in [
+        (marked.on_spare, "living on a spare and left alone: "),
+        (marked.gone, "gone already: "),
+        (marked.dropped, "not marked, no place for more marks: "),
+    ] {
+        if number != 0 {
+            out.str("; ").str(what).u64(number);
         }
     }
 }
@@ -123,8 +152,14 @@ fn write_reason(out: &mut Text<'_>, command: &Command, reason: Reason, ground: &
     }
     match (command, reason) {
         (_, Reason::InDoubt | Reason::WriteFailed(_)) => {}
+        (Command::Restore, _) => {
+            out.str("; pages that were written anew before stay so");
+        }
         (Command::Clear { .. }, _) => {
             out.str("; units that went home before this one stay there");
+        }
+        (Command::Mark { sectors: Some(_), .. }, _) => {
+            out.str("; blocks marked before it stay marked");
         }
         _ => {
             out.str("; nothing was changed");
@@ -285,6 +320,7 @@ const fn sector_of(command: &Command) -> u64 {
         Command::Remap { sector, .. }
         | Command::Unremap { sector }
         | Command::Verify { sector }
+        | Command::Mark { sector, .. }
         | Command::Add { main: sector, .. } => *sector,
         _ => 0,
     }
@@ -297,6 +333,7 @@ const fn names_a_sector(command: &Command) -> bool {
         Command::Remap { .. }
             | Command::Unremap { .. }
             | Command::Verify { .. }
+            | Command::Mark { .. }
             | Command::Add { .. }
     )
 }

@@ -3,7 +3,7 @@ extern crate std;
 
 use super::*;
 use crate::api::Class;
-use crate::message::SpareAddress;
+use crate::message::{MarkKind, SpareAddress};
 use crate::text::REPLY_MAX_BYTES;
 use std::string::{String, ToString};
 
@@ -53,6 +53,13 @@ fn what_was_done_is_told_in_sectors() {
         done(&Command::Save, Done::Saved { generation: 3, sequence: 40 }),
         "durable: generation=3 sequence=40"
     );
+    let mark = Command::Mark { kind: MarkKind::Gone, sector: 8, sectors: Some(16) };
+    let marked = Marked { marked: 5, on_spare: 8, gone: 3, dropped: 0 };
+    assert_eq!(
+        done(&mark, Done::Marked(marked)),
+        "blocks marked gone: 5; living on a spare and left alone: 8; gone already: 3"
+    );
+    assert!(done(&mark, Done::Failed(Reason::Full)).ends_with("stay marked"));
     assert_eq!(
         done(&Command::Unremap { sector: 9 }, Done::Unremapped),
         "the unit of sectors 8-15 is home on main again"

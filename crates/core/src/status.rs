@@ -68,7 +68,8 @@ pub struct Remaps {
     pub manual: u64,
 }
 
-/// Requests answered.
+/// Pieces of requests sent on their way: one for each place a request goes to, and one for each
+/// region of 1 MiB that it touches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
     /// Resolved to main without an entry, whatever their size.

@@ -7,6 +7,8 @@
 
 mod device;
 pub mod host;
+mod next;
+mod one_of_each;
 mod volume;
 
 pub use device::block::BlockDevice;
@@ -18,7 +20,8 @@ pub use device::identity::{DeviceKey, Identity, Mark, MarkKind};
 pub use device::memory::MemoryDevice;
 pub use device::recording::{Log, LogEvent, LogKind, Recorder};
 pub use device::spec::{OpenOptions, open_device};
-pub use device::{Backing, Device, Geometry};
+pub use device::{Backing, Device, Direct, Geometry, Manner, Transferred};
+pub use next::Next;
 pub use volume::{
     BadRun, Client, Done, FlushDone, FormatOptions, Formatted, Payload, Remains, Reply, Request,
     Restore, Volume, VolumeError, VolumeInfo, VolumeOptions, format, repair, restore,

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use dmremap_core::Class;
-use dmremap_engine::{Backing, Device, DeviceError, ErrorClass, OpenOptions, open_device};
+use dmremap_engine::{Backing, Device, DeviceError, ErrorClass, Next, OpenOptions, open_device};
 
 fn quick() -> OpenOptions {
     OpenOptions { wait_ms: 0, ..OpenOptions::default() }
@@ -121,7 +121,7 @@ fn buffered_is_refused_unless_forced() {
     match open_device(path, &options) {
         Err(error @ DeviceError::Buffered { .. }) => {
             assert_eq!(error.class().exit_code(), 6);
-            assert!(error.next().contains("--force=buffered"));
+            assert_eq!(error.next(), Next::With("--force=buffered".into()));
         }
         Err(error) => panic!("refused for another reason: {error}"),
         Ok(_) => panic!("a buffered file was opened without force"),

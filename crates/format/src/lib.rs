@@ -13,6 +13,7 @@
     )
 )]
 
+pub mod areas;
 pub mod at;
 mod crc;
 mod display;
@@ -23,6 +24,8 @@ mod header_mut;
 mod header_rows;
 pub mod identity;
 mod layout;
+pub mod legacy;
+mod one_of_each;
 mod page;
 mod probe;
 mod probe_rules;

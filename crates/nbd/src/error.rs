@@ -88,11 +88,11 @@ impl fmt::Display for Error {
         match self {
             Error::InUse { path } => write!(
                 f,
-                "a server is listening on {path:?}: choose another path or stop that server"
+                "a server is listening on {path:?}: take another path or stop that server"
             ),
             Error::NotASocket { path } => write!(
                 f,
-                "{path:?} exists and is no socket: choose another path or remove it yourself"
+                "{path:?} exists and is no socket: take another path or remove it yourself"
             ),
             Error::PathTooLong { path } => write!(
                 f,

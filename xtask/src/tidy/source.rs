@@ -148,7 +148,8 @@ fn explained(text: &str, line: usize) -> bool {
         .rev()
         .enumerate()
         .take_while(|(distance, text)| *distance < 2 || text.trim_start().starts_with("//"))
-        .any(|(_, text)| text.contains("SAFETY:"))
+        // The proof of a block, or what an unsafe function asks of its caller.
+        .any(|(_, text)| text.contains("SAFETY:") || text.trim() == "/// # Safety")
 }
 
 /// No folder of the machine it was written on.

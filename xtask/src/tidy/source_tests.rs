@@ -69,6 +69,8 @@ fn finds_unsafe_in_the_wrong_place_and_without_proof() {
     assert_eq!(one(unsafe_where_allowed, "crates/cli/src/a.rs", proven).len(), 1);
     assert_eq!(one(unsafe_where_allowed, "crates/engine/src/a.rs", bare).len(), 1);
     assert!(one(unsafe_where_allowed, "crates/engine/src/a.rs", proven).is_empty());
+    let asking = "/// # Safety\n/// Only once.\nunsafe fn f() {}\n";
+    assert!(one(unsafe_where_allowed, "crates/engine/src/a.rs", asking).is_empty());
     assert!(
         one(unsafe_where_allowed, "crates/core/src/a.rs", "#![forbid(unsafe_code)]").is_empty()
     );

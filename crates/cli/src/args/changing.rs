@@ -3,28 +3,93 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+
+/// Which running volume.
+#[derive(Clone, Debug, Args)]
+pub struct Running {
+    /// The running volume
+    #[arg(value_name = "NAME", required_unless_present = "control")]
+    pub name: Option<String>,
+    /// Its control socket, instead of the name
+    #[arg(long, value_name = "PATH", conflicts_with = "name")]
+    pub control: Option<PathBuf>,
+}
 
 /// `remap`.
 #[derive(Debug, Args)]
 pub struct Remap {
-    /// The running volume.
-    #[arg(value_name = "NAME")]
-    pub name: String,
-    /// A sector of main
-    pub sector: u64,
-    /// Where to: a sector of the spare, +N counts from its first data sector [default: any]
-    pub spare_sector: Option<String>,
+    /// Its control socket, instead of the name
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// The running volume, a sector of main, and where to: a sector of the spare, +N counts from
+    /// its first data sector [default: any]
+    #[arg(required = true, num_args = 1..=3, value_name = "NAME SECTOR [SPARE_SECTOR]")]
+    pub words: Vec<String>,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `unremap` and `verify`.
 #[derive(Debug, Args)]
 pub struct Unit {
-    /// The running volume.
-    #[arg(value_name = "NAME")]
-    pub name: String,
+    /// Which volume.
+    #[command(flatten)]
+    pub running: Running,
     /// A sector of main
     pub sector: u64,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The one refusal of `clear` that can be lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClearForce {
+    /// Blocks that cannot be brought home are lost
+    Gone,
+}
+
+/// `clear`.
+#[derive(Debug, Args)]
+pub struct Clear {
+    /// Which volume.
+    #[command(flatten)]
+    pub running: Running,
+    /// Lift the one refusal there is
+    #[arg(long, value_name = "WHAT")]
+    pub force: Option<ClearForce>,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The one refusal of `close` that can be lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CloseForce {
+    /// Cut the clients off that are connected
+    Clients,
+}
+
+/// `close`.
+#[derive(Debug, Args)]
+pub struct Close {
+    /// Which volume.
+    #[command(flatten)]
+    pub running: Running,
+    /// Lift the one refusal there is
+    #[arg(long, value_name = "WHAT")]
+    pub force: Option<CloseForce>,
+    /// Wait so long for its end; it goes on closing afterwards
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub wait: u32,
 }
 
 /// `message`.

@@ -4,6 +4,7 @@
 use clap::Args;
 
 use super::Force;
+use crate::units::parse_size;
 
 /// `format`.
 #[derive(Debug, Args)]
@@ -12,8 +13,15 @@ pub struct Format {
     #[arg(long, value_name = "DEV")]
     pub main: String,
     /// The healthy device for what moves; all of it is overwritten
-    #[arg(long, value_name = "DEV")]
-    pub spare: String,
+    #[arg(long, value_name = "DEV", required_unless_present = "create_spare")]
+    pub spare: Option<String>,
+    /// Make this file the spare; it must not exist yet
+    #[arg(long, value_name = "FILE", requires = "size", conflicts_with = "spare")]
+    pub create_spare: Option<String>,
+    /// Size of that file, such as 64M: room for about 14,000 bad blocks of 4 KiB
+    #[arg(long, value_name = "SIZE", requires = "create_spare", conflicts_with = "spare")]
+    #[arg(value_parser = parse_size)]
+    pub size: Option<u64>,
     /// Name of the volume [default: made from main's name]
     #[arg(long)]
     pub name: Option<String>,
@@ -23,7 +31,7 @@ pub struct Format {
     /// Most units that can be moved at once [default: every unit of the spare, at most 262144]
     #[arg(long, value_name = "N")]
     pub max_remaps: Option<u32>,
-    /// Refuse a spare that cannot hold as many units as --max-remaps says
+    /// Refuse a spare smaller than 105 % of main: room for all of it to move
     #[arg(long)]
     pub strict_spare_size: bool,
     /// Lift one named safety check; may be given more than once
@@ -35,4 +43,7 @@ pub struct Format {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+    /// What is made as one JSON document, instead of words
+    #[arg(long)]
+    pub json: bool,
 }

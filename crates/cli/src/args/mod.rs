@@ -7,17 +7,19 @@ mod format;
 mod offline;
 mod reading;
 mod serve;
+mod transfer;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use changing::{Message, Remap, Unit};
+pub use changing::{Clear, ClearForce, Close, CloseForce, Message, Remap, Running, Unit};
 pub use demo::Demo;
 pub use format::Format;
 pub use offline::{Check, Dump, Repair, Restore, Wipe};
 pub use reading::{Examine, Reading, Status};
 pub use serve::Serve;
+pub use transfer::{Export, ExportFormat};
 
 /// Keep a failing disk's data alive: join it with a small healthy spare.
 ///
@@ -57,6 +59,8 @@ pub enum Verb {
     Format(Format),
     /// Run a volume and offer it over NBD until SIGTERM or SIGINT
     Serve(Serve),
+    /// End a running volume's server and leave everything in order
+    Close(Close),
     /// How the volume is; begins with one plain sentence
     Status(Status),
     /// What a device is: its metadata, copy by copy
@@ -66,8 +70,12 @@ pub enum Verb {
     /// Move the unit that holds a sector to the spare
     Remap(Remap),
     /// Bring the unit that holds a sector back to main
+    #[command(allow_missing_positional = true)]
     Unremap(Unit),
+    /// Bring everything that has moved back to main
+    Clear(Clear),
     /// Read the unit that holds a sector where it lives
+    #[command(allow_missing_positional = true)]
     Verify(Unit),
     /// Counters of requests, errors and commits
     Stats(Reading),
@@ -83,6 +91,8 @@ pub enum Verb {
     Restore(Restore),
     /// Take a spare out of use: removes dm-remap's metadata from it and nothing else
     Wipe(Wipe),
+    /// Write down where everything is, in a form that other programs read
+    Export(Export),
     /// See it all work on images in a temporary folder; needs no privilege
     Demo(Demo),
 }

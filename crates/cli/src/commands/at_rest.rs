@@ -8,12 +8,30 @@ use dmremap_format::{BlockState, COPIES, State};
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::{self, Run};
-use crate::survey::{Found, Survey, survey};
+use crate::spec::word;
+use crate::survey::{Found, Survey, survey, survey_with};
+use crate::view::View;
 
 /// Surveys the device that `spec` names.
 pub fn look(spec: &str) -> Outcome<Survey> {
     let device = open_device(spec, &OpenOptions::examine())?;
     Ok(survey(device.as_ref()))
+}
+
+/// The volume whose spare `spec` names, as an export sees it. `force`: one valid copy is enough.
+pub fn view(spec: &str, force: bool) -> Outcome<View> {
+    let device = open_device(spec, &OpenOptions::examine())?;
+    let survey = survey_with(device.as_ref(), force);
+    let found = volume(spec, &survey)?;
+    let header = survey.header();
+    let header = header.ok_or_else(|| Failure::new(Class::Internal, "no header has won"))?;
+    Ok(View {
+        name: header.name().to_owned(),
+        uuid: report::uuid_text(header.volume()),
+        size_sectors: header.main_sectors(),
+        block_size: header.block_bytes(),
+        runs: found.runs(&header),
+    })
 }
 
 /// The volume on it, or a failure that says why there is none.
@@ -23,7 +41,8 @@ fn volume<'a>(spec: &str, survey: &'a Survey) -> Outcome<&'a Found> {
         Ok(found) if refusals.is_empty() => Ok(found),
         _ => {
             let what = format!("{}: {}", escaped_bytes(spec), refusals.join("; "));
-            Err(Failure::new(Class::Missing, what).with_next(format!("dmremap examine {spec}")))
+            Err(Failure::new(Class::Missing, what)
+                .with_next(format!("dmremap examine {}", word(spec))))
         }
     }
 }
@@ -72,5 +91,7 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
         ..Default::default()
     };
     let status = report::Status::new(header.name(), header.volume(), &numbers);
-    Ok(status.of_header(header.state()))
+    let mut status = status.of_header(header.state());
+    status.header_state = Some(header.state().word().to_owned());
+    Ok(status)
 }

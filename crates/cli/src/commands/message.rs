@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `message`, and the verbs that are one message each.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -11,6 +12,7 @@ use crate::control::client;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::output;
+use crate::report::FORMAT_VERSION;
 
 /// `message NAME WORDS...`
 pub fn message(context: &Context, args: &Message) -> Outcome<ExitCode> {
@@ -23,37 +25,67 @@ pub fn message(context: &Context, args: &Message) -> Outcome<ExitCode> {
         }
     };
     let answer = client::ask(&path, &words.join(" "))?;
-    show(&answer)
+    show(&answer, false)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `remap NAME SECTOR [SPARE_SECTOR]`
 pub fn remap(context: &Context, args: &Remap) -> Outcome<ExitCode> {
-    let mut line = format!("remap {}", args.sector);
-    if let Some(spare_sector) = &args.spare_sector {
-        line = format!("{line} {spare_sector}");
-    }
-    show(&client::ask(&context.control(&args.name)?, &line)?)
+    let wrong = |what: &str| {
+        Failure::new(Class::Usage, what).with_next("dmremap remap NAME SECTOR [SPARE_SECTOR]")
+    };
+    let (path, numbers) = match (&args.control, args.words.as_slice()) {
+        (Some(path), numbers) => (path.clone(), numbers),
+        (None, [name, numbers @ ..]) => (context.control(name)?, numbers),
+        (None, []) => return Err(wrong("which volume?")),
+    };
+    let line = match numbers {
+        [sector] => format!("remap {sector}"),
+        [sector, spare_sector] => format!("remap {sector} {spare_sector}"),
+        [] => return Err(wrong("which sector?")),
+        _ => return Err(wrong("a sector of main and at most one of the spare are wanted")),
+    };
+    show(&client::ask(&path, &line)?, args.json)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `unremap NAME SECTOR`
 pub fn unremap(context: &Context, args: &Unit) -> Outcome<ExitCode> {
-    show(&client::ask(&context.control(&args.name)?, &format!("unremap {}", args.sector))?)
+    show(&ask(&context.running(&args.running)?, "unremap", args)?, args.json)?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// `verify NAME SECTOR`
+/// `verify NAME SECTOR`: 4 if a block of the unit cannot be read.
 pub fn verify(context: &Context, args: &Unit) -> Outcome<ExitCode> {
-    show(&client::ask(&context.control(&args.name)?, &format!("verify {}", args.sector))?)
+    let answer = ask(&context.running(&args.running)?, "verify", args)?;
+    show(&answer, args.json)?;
+    let unreadable = answer.get("unreadable").and_then(Value::as_array);
+    Ok(match unreadable.is_some_and(|sectors| !sectors.is_empty()) {
+        true => Class::Missing.code().into(),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn ask(path: &Path, word: &str, args: &Unit) -> Outcome<Value> {
+    client::ask(path, &format!("{word} {}", args.sector))
 }
 
 /// An answer that is one text is shown as it is, line by line; any other as JSON.
-fn show(answer: &Value) -> Outcome<ExitCode> {
+fn show(answer: &Value, json: bool) -> Outcome<()> {
     match answer.get("reply").and_then(Value::as_str) {
-        Some(text) => {
+        Some(text) if !json => {
             for line in text.lines() {
                 output::print(&format!("{}\n", escaped_bytes(line)))?;
             }
+            Ok(())
         }
-        None => output::print_json(answer)?,
+        Some(_) => {
+            let mut document = answer.clone();
+            if let Some(fields) = document.as_object_mut() {
+                fields.insert("format_version".to_owned(), serde_json::json!(FORMAT_VERSION));
+            }
+            output::print_json(&document)
+        }
+        None => output::print_json(answer),
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -3,23 +3,27 @@
 
 mod at_rest;
 mod check;
+mod clear;
+mod close;
 mod demo;
 mod dump;
 mod examine;
+mod export;
 mod format;
 mod message;
 mod reading;
 mod repair;
 mod restore;
+mod running;
 mod serve;
 mod wipe;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::args::{Cli, Common, Verb};
+use crate::args::{Cli, Common, Running, Verb};
 use crate::config::Config;
-use crate::failure::Outcome;
+use crate::failure::{Class, Failure, Outcome};
 use crate::rundir::RunDir;
 
 /// What every verb is given besides its own arguments.
@@ -42,12 +46,23 @@ impl Context {
     pub fn control(&self, name: &str) -> Outcome<PathBuf> {
         Ok(self.run_dir()?.control(name))
     }
+
+    /// The control socket of the running volume that was named.
+    pub fn running(&self, running: &Running) -> Outcome<PathBuf> {
+        match (&running.control, &running.name) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(name)) => self.control(name),
+            (None, None) => Err(Failure::new(Class::Usage, "which volume?")),
+        }
+    }
 }
 
 /// Carries out the command line.
 pub fn run(cli: Cli) -> Outcome<ExitCode> {
     let context = Context { common: cli.common };
     match cli.verb {
+        Verb::Clear(args) => clear::clear(&context, &args),
+        Verb::Close(args) => close::close(&context, &args),
         Verb::Status(args) => reading::status(&context, &args),
         Verb::Examine(args) => examine::examine(&args),
         Verb::Check(args) => check::check(&args),
@@ -62,6 +77,7 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Unremap(args) => message::unremap(&context, &args),
         Verb::Verify(args) => message::verify(&context, &args),
         Verb::Message(args) => message::message(&context, &args),
+        Verb::Export(args) => export::export(&context, &args),
         Verb::Format(args) => format::format(&context, &args),
         Verb::Serve(args) => serve::serve(&context, &args),
     }

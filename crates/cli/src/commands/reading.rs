@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::running::{all_runs, parsed};
 use super::{Context, at_rest};
 use crate::args::{Reading, Status, Target};
 use crate::control::client;
@@ -43,7 +43,7 @@ pub fn status(context: &Context, args: &Status) -> Outcome<ExitCode> {
 pub fn list(context: &Context, args: &Reading) -> Outcome<ExitCode> {
     let runs: Vec<Run> = match &args.target.spare {
         Some(spare) => at_rest::list(spare)?,
-        None => parsed(&ask(context, &args.target, "list")?)?,
+        None => all_runs(&socket(context, &args.target)?)?,
     };
     if args.json {
         output::print_json(&json(&runs)?)?;
@@ -82,12 +82,6 @@ fn socket(context: &Context, target: &Target) -> Outcome<PathBuf> {
 
 fn json<T: Serialize>(value: &T) -> Outcome<Value> {
     serde_json::to_value(value).map_err(|error| Failure::new(Class::Internal, error))
-}
-
-fn parsed<T: DeserializeOwned>(value: &Value) -> Outcome<T> {
-    serde_json::from_value(value.clone()).map_err(|error| {
-        Failure::new(Class::Internal, format!("the server's answer was not understood: {error}"))
-    })
 }
 
 /// A JSON object as `a.b = value` lines.

@@ -3,16 +3,16 @@
 //!
 //! Order of the start: inherited sockets, devices, the volume, then the sockets that clients find,
 //! then `listening URI`. Order of the end: no new clients, requests under way answered, the volume
-//! flushed and closed, the sockets removed.
+//! flushed and closed, whoever asked for it told, the control socket removed.
 
 use std::net::ToSocketAddrs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use dmremap_engine::{Device, OpenOptions, Volume, VolumeError, VolumeOptions, open_device};
+use dmremap_engine::{Device, OpenOptions, Volume, VolumeError, VolumeOptions};
 use dmremap_format::State;
 use dmremap_format::identity::Judgement;
 use dmremap_nbd::{Config as NbdConfig, Listener, Server, inherited_listeners};
@@ -21,23 +21,20 @@ use super::Context;
 use crate::args::{AcceptMain, Force, Serve};
 use crate::config;
 use crate::control::server::Socket;
-use crate::escape::{escaped_bytes, shell_word};
+use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
+use crate::next::again_with;
 use crate::report::uuid_text;
+use crate::serving::closing::{Closing, End};
 use crate::serving::{Answering, Exported, Log};
 use crate::survey::identify;
-use crate::{output, signals, spec};
+use crate::{output, signals, spec, users};
 
 /// How long clients' requests are waited for at the end: what recovery holds has this limit itself.
 const LAST_ANSWERS: Duration = Duration::from_secs(60);
 
-/// Why the serving ends.
-enum End {
-    /// A signal.
-    Asked,
-    /// The one client of `--stdio` has left.
-    ClientLeft,
-}
+/// How long somebody who asked for the end is waited for to fetch the answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// `serve`
 pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
@@ -71,11 +68,18 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
         remember(context, args, &main_spec, &volume)?;
     }
     let served = offer(context, args, &volume, inherited, (ends, ended));
-    let (clean, volume_writable) = (volume.close(), volume.is_writable());
+    if let Ok(served) = &served {
+        served.closing.devices();
+    }
+    let clean = volume.close() || !volume.is_writable();
+    if let Ok(served) = &served {
+        served.closing.closed(clean, LAST_WORDS);
+        served.control.finish_answers(LAST_WORDS);
+    }
     drop(volume);
     log.finish();
     served?;
-    if !clean && volume_writable {
+    if !clean {
         let what = "the volume could not be closed cleanly; the next open settles what is left";
         return Err(Failure::new(Class::Internal, what)
             .with_next(format!("dmremap serve --spare {}", spec::word(&args.spare))));
@@ -105,16 +109,13 @@ fn with_main(args: &Serve) -> String {
 
 /// A refusal, with the command to be typed where main was the reason.
 fn refused(args: &Serve, error: VolumeError) -> Failure {
-    let next = match &error {
-        VolumeError::Main { judgement: Judgement::Ask(_), .. } => {
-            let words = std::env::args_os().skip(1);
-            let typed = words.map(|word| shell_word(Path::new(&word)) + " ").collect::<String>();
-            format!("dmremap {typed}--accept-main=same")
+    match &error {
+        VolumeError::Main { judgement: Judgement::Ask(_), .. } => error.into(),
+        VolumeError::Main { .. } | VolumeError::Size { .. } => {
+            Failure::from(error).with_next(with_main(args))
         }
-        VolumeError::Main { .. } | VolumeError::Size { .. } => with_main(args),
-        _ => return error.into(),
-    };
-    Failure::from(error).with_next(next)
+        _ => error.into(),
+    }
 }
 
 fn open(args: &Serve, path: &str) -> Outcome<Arc<dyn Device>> {
@@ -123,7 +124,7 @@ fn open(args: &Serve, path: &str) -> Outcome<Arc<dyn Device>> {
         force_buffered: args.force.contains(&Force::Buffered),
         ..OpenOptions::default()
     };
-    Ok(open_device(path, &options)?)
+    users::open(path, &options)
 }
 
 /// Main as given, or as the local configuration names it. What the spare says of it is shown.
@@ -132,7 +133,7 @@ fn main_spec(context: &Context, args: &Serve, spare: &dyn Device) -> Outcome<Str
         return Ok(main.clone());
     }
     let identified = identify(spare).map_err(|refusal| {
-        let what = format!("{}: {}", escaped_bytes(&args.spare), refusal.word());
+        let what = format!("{}: {refusal}", escaped_bytes(&args.spare));
         Failure::new(Class::Missing, what)
             .with_next(format!("dmremap examine {}", spec::word(&args.spare)))
     })?;
@@ -176,6 +177,12 @@ fn called(volume: &Volume) -> String {
     }
 }
 
+/// What is left when the serving has ended: the control socket still answers.
+struct Served {
+    control: Socket,
+    closing: Arc<Closing>,
+}
+
 /// Offers the volume until it ends.
 fn offer(
     context: &Context,
@@ -183,17 +190,19 @@ fn offer(
     volume: &Arc<Volume>,
     inherited: Vec<Listener>,
     (ends, ended): (Sender<End>, Receiver<End>),
-) -> Outcome<()> {
+) -> Outcome<Served> {
     let name = called(volume);
     let run_dir = context.run_dir()?;
     if args.control.is_none() || (args.nbd.is_none() && inherited.is_empty() && !args.stdio) {
         run_dir.prepare()?;
     }
     let control = Socket::bind(&args.control.clone().unwrap_or_else(|| run_dir.control(&name)))?;
-    control.serve(Arc::new(Answering(Arc::clone(volume))))?;
     let mut config = NbdConfig::default();
     config.name.clone_from(&name);
     let server = Server::new(Arc::new(Exported(Arc::clone(volume))), config)?;
+    let closing = Arc::new(Closing::new(ends.clone(), server.clone()));
+    let answering = Answering { volume: Arc::clone(volume), closing: Arc::clone(&closing) };
+    control.serve(Arc::new(answering))?;
     if args.stdio {
         serve_stdio(&server, ends)?;
     } else {
@@ -210,11 +219,12 @@ fn offer(
     if matches!(ended.recv(), Ok(End::Asked)) {
         tracing::info!("closing");
     }
+    closing.requests();
     let left = server.shutdown(LAST_ANSWERS);
     if left.abandoned > 0 {
         tracing::warn!("{} requests were still under way", left.abandoned);
     }
-    Ok(())
+    Ok(Served { control, closing })
 }
 
 /// Where to listen.
@@ -222,7 +232,7 @@ fn listener(args: &Serve, usual: PathBuf) -> Outcome<Listener> {
     let Some(given) = &args.nbd else { return Ok(Listener::unix(&usual)?) };
     let wrong = |why: &str| {
         let what = format!("--nbd {}: {why}", escaped_bytes(given));
-        Failure::new(Class::Usage, what).with_next("--nbd unix:PATH or --nbd tcp:HOST:PORT")
+        Failure::new(Class::Usage, what).with_next(again_with("--nbd=unix:PATH"))
     };
     if let Some(path) = given.strip_prefix("unix:") {
         return Ok(Listener::unix(path.as_ref())?);

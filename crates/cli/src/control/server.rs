@@ -6,14 +6,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::Mode;
 
 use super::{BadAnswer, LONGEST_LINE};
-use crate::escape::escaped;
+use crate::escape::{escaped, shell_word};
 use crate::failure::{Class, Failure, Outcome};
+use crate::next;
 
 /// Connections served at once.
 pub const MOST_CONNECTIONS: usize = 16;
@@ -32,6 +33,7 @@ pub trait Answers: Send + Sync + 'static {
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    places: Arc<Places>,
 }
 
 impl Socket {
@@ -44,14 +46,22 @@ impl Socket {
         let bound = UnixListener::bind(path);
         rustix::process::umask(before);
         let listener = bound.map_err(|error| Failure::io("listen on", path, &error))?;
-        Ok(Socket { listener, path: path.to_path_buf() })
+        Ok(Socket { listener, path: path.to_path_buf(), places: Arc::default() })
     }
 
     /// Serves connections for ever, in threads of its own.
     pub fn serve(&self, answers: Arc<dyn Answers>) -> Outcome<()> {
         let listener = self.listener.try_clone();
         let listener = listener.map_err(|error| Failure::io("share", &self.path, &error))?;
-        spawn("control", move || accept(&listener, &answers))
+        let places = Arc::clone(&self.places);
+        spawn("control", move || accept(&listener, &answers, &places))
+    }
+
+    /// Waits, at most so long, until every line that has come is answered.
+    pub fn finish_answers(&self, limit: Duration) {
+        let taken = self.places.lock();
+        let busy = |taken: &mut Taken| taken.answering > 0;
+        let _ = self.places.freed.wait_timeout_while(taken, limit, busy);
     }
 }
 
@@ -70,7 +80,8 @@ pub fn remove_stale(path: &Path) -> Outcome<()> {
     };
     if !meta.file_type().is_socket() {
         let what = format!("{} exists and is no socket", escaped(path));
-        return Err(Failure::new(Class::Busy, what));
+        let next = next::again_with("--control=PATH");
+        return Err(Failure::new(Class::Busy, what).with_next(next));
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -78,7 +89,8 @@ pub fn remove_stale(path: &Path) -> Outcome<()> {
         }
         _ => {
             let what = format!("a server is running already: {} answers", escaped(path));
-            Err(Failure::new(Class::Busy, what))
+            let next = format!("dmremap status --control {}", shell_word(path));
+            Err(Failure::new(Class::Busy, what).with_next(next))
         }
     }
 }
@@ -89,30 +101,47 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Outcome<()> {
 }
 
 /// Connections under way, and who waits for one to end.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Places {
-    taken: Mutex<usize>,
+    taken: Mutex<Taken>,
     freed: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct Taken {
+    connections: usize,
+    /// Connections whose line is being answered.
+    answering: usize,
+}
+
 impl Places {
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) {
-        let guard = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = self
-            .freed
-            .wait_while(guard, |taken| *taken >= MOST_CONNECTIONS)
-            .unwrap_or_else(PoisonError::into_inner);
-        *taken += 1;
+        let full = |taken: &mut Taken| taken.connections >= MOST_CONNECTIONS;
+        let taken = self.freed.wait_while(self.lock(), full);
+        taken.unwrap_or_else(PoisonError::into_inner).connections += 1;
     }
 
     fn free(&self) {
-        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.freed.notify_one();
+        self.lock().connections -= 1;
+        self.freed.notify_all();
+    }
+
+    fn answering(&self, answering: bool) {
+        let mut taken = self.lock();
+        match answering {
+            true => taken.answering += 1,
+            false => taken.answering -= 1,
+        }
+        drop(taken);
+        self.freed.notify_all();
     }
 }
 
-fn accept(listener: &UnixListener, answers: &Arc<dyn Answers>) {
-    let places = Arc::new(Places::default());
+fn accept(listener: &UnixListener, answers: &Arc<dyn Answers>, places: &Arc<Places>) {
     loop {
         places.take();
         let stream = match listener.accept() {
@@ -124,10 +153,10 @@ fn accept(listener: &UnixListener, answers: &Arc<dyn Answers>) {
                 continue;
             }
         };
-        let (answers, own) = (Arc::clone(answers), Arc::clone(&places));
+        let (answers, own) = (Arc::clone(answers), Arc::clone(places));
         let spawned = spawn("control-conn", move || {
-            let _place = FreeOnDrop(own);
-            converse(stream, answers.as_ref());
+            let place = FreeOnDrop(own);
+            converse(stream, answers.as_ref(), &place.0);
         });
         if let Err(error) = spawned {
             tracing::warn!(%error, "control socket: a connection was dropped");
@@ -143,7 +172,7 @@ impl Drop for FreeOnDrop {
     }
 }
 
-fn converse(stream: UnixStream, answers: &dyn Answers) {
+fn converse(stream: UnixStream, answers: &dyn Answers, places: &Places) {
     let ready = stream.set_read_timeout(Some(PATIENCE));
     if ready.and_then(|()| stream.set_write_timeout(Some(PATIENCE))).is_err() {
         return;
@@ -157,18 +186,27 @@ fn converse(stream: UnixStream, answers: &dyn Answers) {
         }
         let whole = line.last() == Some(&b'\n');
         line.truncate(line.len() - usize::from(whole));
+        if !whole && line.len() < LONGEST_LINE {
+            return; // the caller left in the middle of a line
+        }
+        places.answering(true);
         let answer = match std::str::from_utf8(&line) {
             Ok(text) if whole => answers.answer(text.trim_end_matches('\r')),
-            Ok(_) if line.len() < LONGEST_LINE => return, // the caller left in the middle of a line
             _ => Err(Failure::new(Class::Usage, "a line is UTF-8 of at most 4095 bytes")),
         };
-        let mut text = match answer {
-            Ok(value) => value.to_string(),
-            Err(failure) => serde_json::to_string(&BadAnswer::from(&failure)).unwrap_or_default(),
-        };
-        text.push('\n');
-        if (&stream).write_all(text.as_bytes()).is_err() || !whole {
+        let sent = (&stream).write_all(answer_line(&answer).as_bytes());
+        places.answering(false);
+        if sent.is_err() || !whole {
             return;
         }
     }
+}
+
+fn answer_line(answer: &Outcome<serde_json::Value>) -> String {
+    let mut text = match answer {
+        Ok(value) => value.to_string(),
+        Err(failure) => serde_json::to_string(&BadAnswer::from(failure)).unwrap_or_default(),
+    };
+    text.push('\n');
+    text
 }

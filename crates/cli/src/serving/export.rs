@@ -6,10 +6,11 @@ use std::any::Any;
 use std::sync::Arc;
 
 use dmremap_core::{Class, Kind};
-use dmremap_engine::{Client, Payload, Request, Volume};
+use dmremap_engine::{BadRun, Client, Payload, Request, Volume};
 use dmremap_format::SECTOR_BYTES;
 use dmremap_nbd::{
-    Buffer, Command, Connection, Done, Errno, Export, ExportInfo, Reply, Request as NbdRequest,
+    BadRange, Buffer, Command, Connection, Done, Errno, Export, ExportInfo, Reply,
+    Request as NbdRequest,
 };
 
 /// What is efficient for a request, in bytes: a unit.
@@ -42,6 +43,27 @@ impl Payload for Data {
 
 fn errno(class: Class) -> Errno {
     Errno(class.errno())
+}
+
+fn bad_range(run: &BadRun) -> BadRange {
+    BadRange {
+        offset: run.sector * SECTOR_BYTES,
+        len: run.sectors * SECTOR_BYTES as u32,
+        error: errno(run.class),
+        message: words(run.class),
+    }
+}
+
+/// What a person is told of a block that failed so.
+fn words(class: Class) -> &'static str {
+    match class {
+        Class::Medium | Class::Io | Class::Target => "unreadable",
+        Class::Transport => "the path to the device failed",
+        Class::Timeout => "the device does not answer",
+        Class::Offline => "the device is gone",
+        Class::NoSpace => "no space left",
+        _ => "input/output error",
+    }
 }
 
 impl Export for Exported {
@@ -95,12 +117,10 @@ impl Connection for Connected {
         self.volume.submit(
             asked,
             Box::new(move |reply| {
-                let result = reply.result();
-                let data = reply.data.into_any().downcast::<Data>().map(|data| data.0);
-                done(match (result, data) {
-                    (Ok(()), Ok(buffer)) => Reply::good(buffer),
-                    (Err(class), _) => Reply::failed(errno(class)),
-                    (Ok(()), Err(_)) => Reply::failed(Errno::EIO),
+                let bad = reply.bad.iter().map(bad_range).collect();
+                done(match reply.data.into_any().downcast::<Data>() {
+                    Ok(data) => Reply::partly(data.0, bad),
+                    Err(_) => Reply::failed(Errno::EIO),
                 });
             }),
         );

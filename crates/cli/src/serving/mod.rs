@@ -2,6 +2,7 @@
 //! A volume as others meet it: an NBD export, and answers on the control socket.
 
 mod answers;
+pub mod closing;
 mod export;
 mod log;
 

@@ -81,19 +81,21 @@ impl Bench {
         self.good(&["format", "--main", main, "--spare", "spare.img", "--name", "v", "--yes"]);
     }
 
-    /// A main that fails where `map` says, as the words that name it.
+    /// A main that fails where `map` says, as the words that name it. A main that is open fails so
+    /// from its next operation on.
     pub fn faulty_main(&self, map: &str) -> String {
-        std::fs::write(self.path("map"), map).unwrap();
+        std::fs::write(self.path("map.new"), map).unwrap();
+        std::fs::rename(self.path("map.new"), self.path("map")).unwrap();
         format!("faulty:main.img?map={}", self.path("map").display())
     }
 
     /// Starts `serve` with these further words and waits until it listens.
     pub fn serve(&self, args: &[&str]) -> Serving {
-        self.serve_spare("spare.img", args)
+        self.serve_on("spare.img", args)
     }
 
-    /// The same with another spare.
-    pub fn serve_spare(&self, spare: &str, args: &[&str]) -> Serving {
+    /// The same with the spare named otherwise.
+    pub fn serve_on(&self, spare: &str, args: &[&str]) -> Serving {
         let args = [&["serve", "--spare", spare], args].concat();
         let log = File::create(self.path("log")).unwrap();
         let mut child = self.command(&args).stdout(Stdio::piped()).stderr(log).spawn().unwrap();

@@ -11,7 +11,7 @@
 
 use dmremap_format::{BlockState, Cause, Slot, SlotIndex, SpareUnit, States};
 
-use crate::api::{Class, Dev, Done, Event, Millis, Outcome, Reason};
+use crate::api::{Class, Dev, Done, Event, Marked, Millis, Outcome, Reason};
 use crate::broken::{Broken, is};
 use crate::commit::{HeaderChange, MetadataChange, OutcomeKind, PageId, Refusal, SlotChange};
 use crate::table::{Entry, MAX_CHANGES};
@@ -133,6 +133,7 @@ impl<M: Memory> Machine<M> {
             Goal::Read => Cause::WeakRead,
             Goal::Remap => Cause::Remap,
             Goal::Add => Cause::Add,
+            Goal::Mark => Cause::Import,
             Goal::Unremap => Cause::Clear,
             _ if job.leaving.is_some() => Cause::SpareFailed,
             _ => Cause::WriteError,
@@ -325,6 +326,10 @@ impl<M: Memory> Machine<M> {
     }
 
     fn done_of(&self, job: &Job) -> Done {
+        if job.goal == Goal::Mark {
+            let marked = u64::from(job.gone.count_ones());
+            return Done::Marked(Marked { marked, ..Marked::default() });
+        }
         match job.target {
             Some(unit) if job.goal != Goal::Unremap => Done::Remapped {
                 spare_sector: self.geometry().spare_sector(unit, 0),

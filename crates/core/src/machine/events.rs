@@ -45,10 +45,10 @@ impl<M: Memory> Machine<M> {
         } else {
             counts.read_errors = counts.read_errors.saturating_add(1);
         }
-        match class {
-            Class::Medium => counts.medium_errors = counts.medium_errors.saturating_add(1),
-            Class::Io | Class::Target => {}
-            _ => counts.transport_errors = counts.transport_errors.saturating_add(1),
+        if class.is_suspect() {
+            counts.medium_errors = counts.medium_errors.saturating_add(1);
+        } else {
+            counts.transport_errors = counts.transport_errors.saturating_add(1);
         }
     }
 

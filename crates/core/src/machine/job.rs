@@ -26,6 +26,8 @@ pub(super) enum Goal {
     Unremap,
     /// Message `verify`.
     Verify,
+    /// A unit's part of message `mark`.
+    Mark,
 }
 
 /// How far it is. The order of the stages of a mover is the order of DESIGN 5: gather, put, sync,

@@ -50,10 +50,12 @@ mod events;
 mod flush;
 mod job;
 mod load;
+mod mark;
 mod mover;
 mod probe;
 mod pump;
 mod read;
+mod restore;
 mod write;
 
 use core::ops::{Deref, DerefMut};
@@ -75,6 +77,7 @@ use crate::table::{Entry, TableWriter};
 pub use flush::ClientFlush;
 pub use job::Job;
 pub use load::{LoadFault, Loader};
+pub use restore::Restored;
 
 use commit::Unsaved;
 use flush::Flushes;
@@ -180,6 +183,8 @@ pub struct Machine<M: Memory> {
     wall_s: u32,
     counts: Counts,
     clear: Option<act::Clear>,
+    marks: [Option<mark::Marking>; mark::MARKS],
+    restoring: Option<restore::Restoring>,
     /// The last word on it was that the metadata is degraded.
     degraded: bool,
     /// The flush rounds of main and spare that a close waits for.
@@ -250,6 +255,8 @@ impl<M: Memory> Machine<M> {
             wall_s: 0,
             counts: Counts::default(),
             clear: None,
+            marks: [None; mark::MARKS],
+            restoring: None,
             degraded: false,
             closing_rounds: None,
             closing_deadline: 0,
@@ -389,6 +396,9 @@ impl<M: Memory> Machine<M> {
         job.told = true;
         if job.message == Some(act::CLEAR_STEP) {
             return self.clear_step_ended(done);
+        }
+        if let Some(index) = job.message.and_then(mark::index_of) {
+            return self.mark_step_ended(index, done);
         }
         job.say.reply = Some(done);
     }

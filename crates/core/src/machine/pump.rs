@@ -9,7 +9,7 @@ use crate::commit::{IoKind, PageId};
 
 use super::job::{Goal, Wait};
 use super::probe::{Ended, READS};
-use super::{Input, META, Machine, Memory, Mode};
+use super::{Input, META, Machine, Memory, Mode, mark};
 
 // An operation's id: source (2 bits), index (6 bits), count (24 bits).
 pub(super) const SOURCE_JOB: u32 = 0;
@@ -69,7 +69,11 @@ impl<M: Memory> Machine<M> {
                 .or_else(|| self.flush_action())
                 .or_else(|| self.meta_action(now))
                 .or_else(|| self.flushed_action())
-                .or_else(|| self.clear_reply().map(|(id, outcome)| Action::Reply { id, outcome }));
+                .or_else(|| {
+                    let reply = self.clear_reply().or_else(|| self.mark_reply());
+                    let reply = reply.or_else(|| self.restore_reply());
+                    reply.map(|(id, outcome)| Action::Reply { id, outcome })
+                });
             if action.is_some() {
                 return action;
             }
@@ -77,6 +81,7 @@ impl<M: Memory> Machine<M> {
             match self.commit.next_outcome() {
                 Some(outcome) => self.outcome(outcome.token, outcome.kind, now),
                 None if self.mode == Mode::Sealing && self.commit.closed().is_some() => {}
+                None if self.restore_goes_on() => {}
                 None => return None,
             }
             self.pump(now);
@@ -298,6 +303,8 @@ impl<M: Memory> Machine<M> {
         self.poll_graces(now);
         self.pump_waiting(now);
         self.pump_clear(now);
+        self.pump_marks(now);
+        self.pump_restore();
         self.pump_close(now);
     }
 
@@ -429,6 +436,9 @@ impl<M: Memory> Machine<M> {
         }
         if let Some(time) = self.waiting_until {
             at(time);
+        }
+        if self.marks.iter().flatten().any(mark::Marking::is_waiting) {
+            at(self.now.saturating_add(ROOM_MS));
         }
         for health in &self.health {
             if let Some(time) = health.deadline() {

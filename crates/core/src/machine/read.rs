@@ -22,6 +22,7 @@ impl<M: Memory> Machine<M> {
     pub(super) fn read_step(&mut self, j: usize, input: Input, now: Millis) {
         match input {
             Input::Graced if self.job(j).goal == Goal::Add => self.add_ready(j, now),
+            Input::Graced if self.job(j).goal == Goal::Mark => self.mark_ready(j, now),
             Input::Graced => self.read_next(j, now),
             Input::Timer => self.read_issue(j, now),
             Input::Probed(true) => {
@@ -191,7 +192,7 @@ impl<M: Memory> Machine<M> {
                 self.put_pass(j, now);
             }
             // The limit has come before the grace.
-            Goal::Add => self.fail_message(j, Reason::TimedOut),
+            Goal::Add | Goal::Mark => self.fail_message(j, Reason::TimedOut),
             Goal::Free | Goal::Write | Goal::WriteGone => self.release(j),
         }
     }

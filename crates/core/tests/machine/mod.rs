@@ -11,8 +11,10 @@ mod commits;
 mod device;
 mod flushes;
 mod limits;
+mod marks;
 mod messages;
 mod reads;
+mod restores;
 mod spare;
 mod writes;
 

@@ -24,7 +24,7 @@ use super::identity::{self, Identity};
 use super::os::class_of;
 use super::raw::RawFile;
 use super::spec::OpenOptions;
-use super::{Backing, Device, Geometry, zero_by_writing};
+use super::{Backing, Device, Direct, Geometry, Manner, zero_by_writing};
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// File systems whose O_DIRECT may go through the page cache, so that it proves nothing.
@@ -37,6 +37,7 @@ pub struct FileDevice {
     path: PathBuf,
     raw: RawFile,
     geometry: Geometry,
+    manner: Manner,
     identity: Identity,
 }
 
@@ -81,7 +82,8 @@ impl FileDevice {
         };
         let identity = identity::of_file(path, &fd)?;
         let raw = RawFile::new(fd, access.backing, access.mem_align as usize);
-        Ok(FileDevice { path: path.to_path_buf(), raw, geometry, identity })
+        let manner = raw.manner(&geometry);
+        Ok(FileDevice { path: path.to_path_buf(), raw, geometry, manner, identity })
     }
 }
 
@@ -163,6 +165,22 @@ impl Device for FileDevice {
 
     fn write_at(&self, buf: &[u8], offset: u64, fua: bool) -> Result<(), Class> {
         self.raw.write(&self.geometry, buf, offset, fua)
+    }
+
+    fn manner(&self) -> Manner {
+        self.manner
+    }
+
+    fn read_now(&self, buf: &mut [u8], offset: u64) -> Option<Result<(), Class>> {
+        self.raw.read_now(&self.geometry, buf, offset)
+    }
+
+    fn write_now(&self, buf: &[u8], offset: u64, fua: bool) -> Option<Result<(), Class>> {
+        self.raw.write_now(&self.geometry, buf, offset, fua)
+    }
+
+    fn direct(&self) -> Option<Direct<'_>> {
+        self.raw.direct()
     }
 
     fn flush(&self) -> Result<(), Class> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dmremap_core::Class;
 
 use super::identity::{DeviceKey, Identity};
-use super::{Backing, Device, Geometry};
+use super::{Backing, Device, Geometry, Manner};
 
 static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
 
@@ -75,6 +75,18 @@ impl Device for MemoryDevice {
 
     fn write_at(&self, buf: &[u8], offset: u64, _fua: bool) -> Result<(), Class> {
         self.change(offset, buf.len(), |part| part.copy_from_slice(buf))
+    }
+
+    fn manner(&self) -> Manner {
+        Manner::Inline
+    }
+
+    fn read_now(&self, buf: &mut [u8], offset: u64) -> Option<Result<(), Class>> {
+        Some(self.read_at(buf, offset))
+    }
+
+    fn write_now(&self, buf: &[u8], offset: u64, fua: bool) -> Option<Result<(), Class>> {
+        Some(self.write_at(buf, offset, fua))
     }
 
     fn flush(&self) -> Result<(), Class> {

@@ -17,6 +17,8 @@ pub(crate) mod raw;
 pub(crate) mod recording;
 pub(crate) mod spec;
 
+use std::os::fd::BorrowedFd;
+
 use dmremap_core::Class;
 
 use identity::Identity;
@@ -31,6 +33,49 @@ pub enum Backing {
     /// Through the page cache, which a person has forced: every write is synchronous, and the
     /// first one that fails is the last.
     Buffered,
+}
+
+/// How a volume's requests reach a device; found by probing when the device is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// On the thread that brings them, as far as that is sure not to wait: [`Device::read_now`].
+    Inline,
+    /// Through an io_uring of the device's own: [`Device::direct`].
+    Ring,
+    /// On threads that wait for the device.
+    Threads,
+}
+
+impl Manner {
+    /// One word for messages.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Manner::Inline => "inline",
+            Manner::Ring => "ring",
+            Manner::Threads => "threads",
+        }
+    }
+}
+
+/// What I/O past a device's own calls needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Direct<'a> {
+    /// The open file, with O_DIRECT; it is the device from byte 0 on.
+    pub fd: BorrowedFd<'a>,
+    /// Bytes the memory of a request must be aligned to, a power of two.
+    pub memory_align: usize,
+}
+
+/// A transfer that went past a device's own calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transferred {
+    /// A write, else a read.
+    pub write: bool,
+    /// Where, in bytes.
+    pub offset: u64,
+    /// How much, in bytes.
+    pub len: u64,
 }
 
 /// What does not change while a device is open.
@@ -95,6 +140,36 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// The class of the device's error; any part may have landed all the same.
     fn write_at(&self, buf: &[u8], offset: u64, fua: bool) -> Result<(), Class>;
+
+    /// How requests reach it best. A wrapper that changes what its device does keeps this one:
+    /// each of its calls is then made as it stands here.
+    fn manner(&self) -> Manner {
+        Manner::Threads
+    }
+
+    /// [`Device::read_at`] if it is sure not to wait for a medium; `None`: not read, `buf` holds
+    /// anything.
+    fn read_now(&self, _buf: &mut [u8], _offset: u64) -> Option<Result<(), Class>> {
+        None
+    }
+
+    /// [`Device::write_at`] if it is sure not to wait for a medium; `None`: nothing was written.
+    fn write_now(&self, _buf: &[u8], _offset: u64, _fua: bool) -> Option<Result<(), Class>> {
+        None
+    }
+
+    /// The open file, if reads and writes may be done on it past this device's own calls.
+    fn direct(&self) -> Option<Direct<'_>> {
+        None
+    }
+
+    /// The device's word on how such a transfer ended. Must not wait for the medium.
+    ///
+    /// # Errors
+    /// As [`Device::read_at`] and [`Device::write_at`].
+    fn judge(&self, _what: &Transferred, result: Result<(), Class>) -> Result<(), Class> {
+        result
+    }
 
     /// Makes every write that was answered before this call durable.
     ///

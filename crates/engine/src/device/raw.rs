@@ -23,7 +23,7 @@ use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, pwritev2};
 
 use super::os::class_of;
-use super::{Backing, Geometry};
+use super::{Backing, Direct, Geometry, Manner};
 
 /// The most that goes through a thread's aligned buffer at once.
 const BOUNCE_BYTES: usize = 1 << 20;
@@ -74,6 +74,62 @@ impl RawFile {
             at += part.len() as u64;
         }
         Ok(())
+    }
+
+    /// How requests reach the file best.
+    pub(crate) fn manner(&self, geo: &Geometry) -> Manner {
+        match self.backing {
+            Backing::Memory => Manner::Inline,
+            Backing::Buffered if self.tells_at_once(geo) => Manner::Inline,
+            Backing::Direct if self.tells_at_once(geo) => Manner::Ring,
+            Backing::Buffered | Backing::Direct => Manner::Threads,
+        }
+    }
+
+    /// The file, if it is used with O_DIRECT.
+    pub(crate) fn direct(&self) -> Option<Direct<'_>> {
+        let direct = Direct { fd: self.fd(), memory_align: self.mem_align };
+        (self.backing == Backing::Direct).then_some(direct)
+    }
+
+    /// Whether the file can say that an answer would have to be waited for. A ring hands what
+    /// cannot to threads of the kernel, which are no better than ours.
+    fn tells_at_once(&self, geo: &Geometry) -> bool {
+        let read = |block: &mut [u8]| {
+            let into = &mut [IoSliceMut::new(block)];
+            Ok(preadv2(&self.fd, into, 0, ReadWriteFlags::NOWAIT) != Err(Errno::OPNOTSUPP))
+        };
+        with_bounce(geo.logical_block as usize, self.mem_align, read).unwrap_or(false)
+    }
+
+    /// Reads what needs no waiting for: all of it from memory, or nothing.
+    pub(crate) fn read_now(
+        &self,
+        geo: &Geometry,
+        buf: &mut [u8],
+        offset: u64,
+    ) -> Option<Result<(), Class>> {
+        match self.backing {
+            Backing::Memory => Some(self.read(geo, buf, offset)),
+            Backing::Buffered if self.check(geo, offset, buf.len() as u64).is_ok() => {
+                let len = buf.len();
+                let into = &mut [IoSliceMut::new(buf)];
+                let read = preadv2(&self.fd, into, offset, ReadWriteFlags::NOWAIT);
+                (read == Ok(len)).then_some(Ok(()))
+            }
+            Backing::Buffered | Backing::Direct => None,
+        }
+    }
+
+    /// Writes what needs no waiting for.
+    pub(crate) fn write_now(
+        &self,
+        geo: &Geometry,
+        buf: &[u8],
+        offset: u64,
+        fua: bool,
+    ) -> Option<Result<(), Class>> {
+        (self.backing == Backing::Memory).then(|| self.write(geo, buf, offset, fua))
     }
 
     /// Reads after dropping what the page cache holds of the range.

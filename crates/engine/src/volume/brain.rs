@@ -342,17 +342,17 @@ impl<F: Fast, L: Logic> Brain<F, L> {
         let place = slice(&mut self.buffers, buffer, offset, len);
         match (part, place) {
             (_, Some(place)) if piece.kind == Kind::WriteZeroes => place.fill(0),
-            (Some(part), Some(place)) => part.with_bytes(|bytes| {
-                if let Some(bytes) = bytes.get(..len) {
+            (Some(part), Some(place)) => {
+                if let Some(bytes) = part.bytes().get(..len) {
                     place.copy_from_slice(bytes);
                 }
-            }),
+            }
             _ => {}
         }
     }
 
     fn complete(&mut self, buffer: u16, piece: &Piece, outcome: Outcome) {
-        let Some(part) = self.lists.held.remove(&(piece.request, piece.sector)) else { return };
+        let Some(mut part) = self.lists.held.remove(&(piece.request, piece.sector)) else { return };
         let block_sectors = self.driver.context.fast.block_sectors();
         let bad = match outcome {
             Outcome::Good => Vec::new(),
@@ -362,7 +362,7 @@ impl<F: Fast, L: Logic> Brain<F, L> {
         if piece.kind == Kind::Read {
             let (offset, len) = place_in_unit(piece);
             if let Some(content) = slice(&mut self.buffers, buffer, offset, len) {
-                store_good(&part, content, &bad);
+                store_good(&mut part, content, &bad);
             }
         }
         part.end_with(bad);
@@ -398,12 +398,15 @@ fn bad_blocks(piece: &Piece, blocks: u8, block_sectors: u32) -> Vec<BadRun> {
 
 /// Hands a part what was read of it. What lies in the buffer for a block that could not be read is
 /// somebody else's.
-fn store_good(part: &Part, content: &[u8], bad: &[BadRun]) {
-    for (sector, bytes) in (part.sector..).zip(content.chunks(SECTOR_BYTES as usize)) {
+fn store_good(part: &mut Part, content: &[u8], bad: &[BadRun]) {
+    let sector_bytes = SECTOR_BYTES as usize;
+    let first = part.sector();
+    let places = part.bytes_mut().chunks_exact_mut(sector_bytes);
+    for ((sector, place), bytes) in (first..).zip(places).zip(content.chunks_exact(sector_bytes)) {
         let is_bad =
             |run: &BadRun| (run.sector..run.sector + u64::from(run.sectors)).contains(&sector);
         if !bad.iter().any(is_bad) {
-            part.store(((sector - part.sector) * SECTOR_BYTES) as usize, bytes);
+            place.copy_from_slice(bytes);
         }
     }
 }

@@ -2,16 +2,17 @@
 //! The way of a request through a volume.
 //!
 //! ```text
-//! submit ── cut at buckets ── count, resolve, route ──> lane of the device ──> answered
-//!    ^                                │                        │ failed
-//!    │                                └──────> machine <───────┘
-//!    └───────────── resolved anew ────────────────┘
+//! submit ── cut at buckets ── count, resolve, route ──> outlet of the device ──> answered
+//!    ^                                │                         │ failed
+//!    │                                └───────> machine <───────┘
+//!    └───────────── resolved anew ─────────────────┘
 //! ```
 //!
 //! A part is cut to the first run that lies in one place, and what lies behind is routed by itself:
-//! parts go their own ways from then on. A part that fails or meets an obstacle goes to the
-//! machine's thread (`brain`), which answers it or sends it round again. Every part is in exactly
-//! one place: a lane, a message to the machine's thread, or that thread's lists.
+//! parts go their own ways from then on. How a device is reached is its `outlet`'s affair: maybe on
+//! the thread that submits, which then answers too. A part that fails or meets an obstacle goes to
+//! the machine's thread (`brain`), which answers it or sends it round again. Every part is in
+//! exactly one place: an outlet, a message to the machine's thread, or that thread's lists.
 //!
 //! A request is answered when its last part has ended, on whatever thread that was.
 
@@ -24,15 +25,14 @@ use dmremap_core::pieces::BUCKET_SECTORS;
 use dmremap_core::{Answer, Class, Dev, Done, Failure, FlushCounts, Kind, Millis, Op, OpKind};
 use dmremap_format::{PAGE_BYTES, SECTOR_BYTES, UNIT_SECTORS};
 
-use crate::device::{Device, zero_by_writing};
+use crate::device::{Device, Manner, zero_by_writing};
 
 use super::client::FlushWait;
 use super::lane::Lane;
 use super::logic::{Fast, Logic};
+use super::outlet::Outlet;
 use super::request::Part;
 
-/// Threads a device for requests.
-const REQUEST_THREADS: usize = 16;
 /// Threads a device for the machine's operations: as many as it can have out at once.
 const RECOVERY_THREADS: usize = 96;
 
@@ -86,13 +86,20 @@ pub(crate) struct Context<F, L> {
 }
 
 /// A submission to a device.
-struct Io<F: Fast> {
-    part: Part,
+pub(crate) struct Io<F: Fast> {
+    pub(crate) part: Part,
     ticket: F::Ticket,
     dev: Dev,
     sector: u64,
     /// A write-zeroes may have become a write.
-    kind: Kind,
+    pub(crate) kind: Kind,
+}
+
+impl<F: Fast> Io<F> {
+    /// Where on the device, in bytes.
+    pub(crate) fn offset(&self) -> u64 {
+        self.sector * SECTOR_BYTES
+    }
 }
 
 /// An operation of the machine with its bytes: to write, or to compare with.
@@ -104,7 +111,7 @@ pub(crate) struct Operation {
 /// A volume's threads but the machine's.
 pub(crate) struct Driver<F: Fast, L: Logic> {
     pub(crate) context: Arc<Context<F, L>>,
-    requests: Vec<Lane<Io<F>>>,
+    requests: Vec<Outlet<F, L>>,
     recovery: Vec<Lane<Operation>>,
 }
 
@@ -142,15 +149,20 @@ impl<F: Fast, L: Logic> Context<F, L> {
         }
     }
 
-    /// Carries a submission out, on a thread of its lane.
-    fn run(&self, io: Io<F>) {
-        let Io { part, ticket, dev, sector, kind } = io;
+    /// Carries a submission out, on a thread that may wait.
+    pub(crate) fn run(&self, mut io: Io<F>) {
         let begun = self.now();
-        let result = match self.devices.get(row(dev)) {
-            Some(device) => transfer(&**device, &part, kind, sector),
+        let result = match self.devices.get(row(io.dev)) {
+            Some(device) => transfer(&**device, &mut io),
             None => Err(Class::Offline),
         };
-        if let (true, Dev::Spare(_)) = (part.request.kind.changes(), dev) {
+        self.answered(io, result, self.now().saturating_sub(begun));
+    }
+
+    /// The device has answered a submission, and does not touch its memory any more.
+    pub(crate) fn answered(&self, io: Io<F>, result: Result<(), Class>, took_ms: Millis) {
+        let Io { part, ticket, dev, sector, .. } = io;
+        if let (true, Dev::Spare(_)) = (part.kind().changes(), dev) {
             // Before the answer is passed on: a flush that begins later must cover it.
             self.fast.written(dev);
         }
@@ -158,7 +170,7 @@ impl<F: Fast, L: Logic> Context<F, L> {
         match result {
             Ok(()) => part.end(Ok(())),
             Err(class) => {
-                let took_ms = self.now().saturating_sub(begun).try_into().unwrap_or(u32::MAX);
+                let took_ms = took_ms.try_into().unwrap_or(u32::MAX);
                 self.tell(Message::Failed(part, Failure { dev, sector, class, took_ms }));
             }
         }
@@ -185,16 +197,16 @@ fn length(route: &Route) -> u64 {
     }
 }
 
-/// One request part at one device.
-fn transfer(device: &dyn Device, part: &Part, kind: Kind, sector: u64) -> Result<(), Class> {
-    let (offset, len) = (sector * SECTOR_BYTES, u64::from(part.sectors) * SECTOR_BYTES);
-    let fua = part.request.fua;
-    match kind {
-        Kind::Read => part.fill(|buf| device.read_at(buf, offset)),
-        Kind::Write if part.request.kind == Kind::WriteZeroes => {
+/// One submission at its device.
+fn transfer<F: Fast>(device: &dyn Device, io: &mut Io<F>) -> Result<(), Class> {
+    let (offset, fua) = (io.offset(), io.part.fua());
+    let len = u64::from(io.part.sectors()) * SECTOR_BYTES;
+    match io.kind {
+        Kind::Read => device.read_at(io.part.bytes_mut(), offset),
+        Kind::Write if io.part.kind() == Kind::WriteZeroes => {
             zero_by_writing(device, offset, len, fua)
         }
-        Kind::Write => part.with_bytes(|bytes| device.write_at(bytes, offset, fua)),
+        Kind::Write => device.write_at(io.part.bytes(), offset, fua),
         Kind::WriteZeroes => device.write_zeroes(offset, len, fua),
         Kind::Discard => device.discard(offset, len),
     }
@@ -223,16 +235,18 @@ fn carry_out(device: &dyn Device, op: &Op, bytes: &mut Vec<u8>) -> Answer {
 }
 
 impl<F: Fast, L: Logic> Driver<F, L> {
-    /// Starts the lanes of every device of `context`.
+    /// Starts what every device of `context` needs; requests go in the devices' own manner unless
+    /// `manner` says another.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub(crate) fn start(context: Arc<Context<F, L>>) -> std::io::Result<Driver<F, L>> {
+    pub(crate) fn start(
+        context: Arc<Context<F, L>>,
+        manner: Option<Manner>,
+    ) -> std::io::Result<Driver<F, L>> {
         let (mut requests, mut recovery) = (Vec::new(), Vec::new());
         for row in 0..context.devices.len() {
-            let work = Arc::clone(&context);
-            let name = format!("dmr-io-{row}");
-            requests.push(Lane::new(name, REQUEST_THREADS, move |io| work.run(io))?);
+            requests.push(Outlet::new(&context, row, manner)?);
             let work = Arc::clone(&context);
             let name = format!("dmr-fix-{row}");
             recovery.push(Lane::new(name, RECOVERY_THREADS, move |op| work.operate(op))?);
@@ -243,9 +257,9 @@ impl<F: Fast, L: Logic> Driver<F, L> {
     /// Sends a part, and everything behind it, on its way.
     pub(crate) fn submit(&self, mut part: Part) {
         loop {
-            let in_bucket = BUCKET_SECTORS - part.sector % BUCKET_SECTORS;
-            let reach = u64::from(part.sectors).min(in_bucket);
-            let (ticket, route) = self.context.fast.route(part.request.kind, part.sector, reach);
+            let in_bucket = BUCKET_SECTORS - part.sector() % BUCKET_SECTORS;
+            let reach = u64::from(part.sectors()).min(in_bucket);
+            let (ticket, route) = self.context.fast.route(part.kind(), part.sector(), reach);
             let rest = part.cut(length(&route).clamp(1, reach) as u32);
             self.dispatch(part, ticket, route);
             match rest {
@@ -258,7 +272,7 @@ impl<F: Fast, L: Logic> Driver<F, L> {
     fn dispatch(&self, part: Part, ticket: F::Ticket, route: Route) {
         match route {
             Route::Submit { dev, sector, kind, .. } => match self.requests.get(row(dev)) {
-                Some(lane) => lane.push(Io { part, ticket, dev, sector, kind }),
+                Some(outlet) => outlet.push(Io { part, ticket, dev, sector, kind }),
                 None => {
                     self.context.give_back(ticket);
                     part.end(Err(Class::Offline));
@@ -282,8 +296,8 @@ impl<F: Fast, L: Logic> Driver<F, L> {
     /// Submits every unit of a part by itself.
     pub(crate) fn submit_units(&self, mut part: Part) {
         loop {
-            let in_unit = UNIT_SECTORS - part.sector % UNIT_SECTORS;
-            let rest = part.cut(u64::from(part.sectors).min(in_unit) as u32);
+            let in_unit = UNIT_SECTORS - part.sector() % UNIT_SECTORS;
+            let rest = part.cut(u64::from(part.sectors()).min(in_unit) as u32);
             self.submit(part);
             match rest {
                 Some(rest) => part = rest,
@@ -303,9 +317,14 @@ impl<F: Fast, L: Logic> Driver<F, L> {
         }
     }
 
-    /// Ends the lanes' threads: waits for what is at the devices, and for nothing else.
+    /// How requests reach each device.
+    pub(crate) fn manners(&self) -> Vec<Manner> {
+        self.requests.iter().map(Outlet::manner).collect()
+    }
+
+    /// Ends the devices' threads: waits for what is at the devices, and for nothing else.
     pub(crate) fn stop(&self) {
-        self.requests.iter().for_each(Lane::close);
+        self.requests.iter().for_each(Outlet::close);
         self.recovery.iter().for_each(Lane::close);
     }
 }

@@ -15,7 +15,7 @@ use dmremap_core::resolve::{Geometry, Shared};
 use dmremap_core::settings::{SNAPSHOT_BYTES, Setting, Settings};
 use dmremap_format::{Header, Layout, PAGE_BYTES, Role, Session, State, Uuid};
 
-use crate::device::Device;
+use crate::device::{Device, Manner};
 use crate::host;
 
 use super::error::VolumeError;
@@ -38,6 +38,9 @@ pub struct VolumeOptions {
     pub accept_main: bool,
     /// Settings that win over those in the header, and are saved there.
     pub settings: Vec<Setting>,
+    /// How requests reach both devices, if not in the manner each was found to suit: for tests and
+    /// measurements.
+    pub manner: Option<Manner>,
 }
 
 /// What the header says, and what was found.

@@ -2,43 +2,19 @@
 //! A request and the parts it is cut into.
 //!
 //! A request ends once, when its last part has ended. Parts are counted in `parts_left`; whoever
-//! ends the last one answers. The data stays in one place, the caller's payload: a read of one part
-//! goes straight into it, a part of a longer one through memory of its own.
+//! ends the last one answers. The data stays in one place, the caller's payload: every part owns
+//! its own range of it, and whoever holds the part may use that range.
 
-use std::any::Any;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dmremap_core::{Class, Kind, Millis, Piece};
 use dmremap_format::SECTOR_BYTES;
 
 use super::gate::Pass;
+use super::payload::{Lent, Payload};
 use super::watch::Watch;
-
-/// Memory of a request, the caller's own kind.
-pub trait Payload: Any + Send + Sync {
-    /// Its bytes.
-    fn bytes(&self) -> &[u8];
-    /// Its bytes, to be filled.
-    fn bytes_mut(&mut self) -> &mut [u8];
-    /// To get the caller's own type back.
-    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
-}
-
-impl Payload for Vec<u8> {
-    fn bytes(&self) -> &[u8] {
-        self
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
-        self
-    }
-}
 
 /// What is asked of a volume.
 pub struct Request {
@@ -88,12 +64,12 @@ impl Reply {
 pub type Done = Box<dyn FnOnce(Reply) + Send>;
 
 /// A request under way.
-pub(crate) struct Underway {
-    pub(crate) kind: Kind,
+struct Underway {
+    kind: Kind,
     sector: u64,
     sectors: u32,
-    pub(crate) fua: bool,
-    data: RwLock<Box<dyn Payload>>,
+    fua: bool,
+    data: Lent,
     bad: Mutex<Vec<BadRun>>,
     parts_left: AtomicU32,
     /// Handle for the machine, 0 until it needs one.
@@ -110,11 +86,12 @@ pub(crate) struct Underway {
 
 const NEVER: Millis = Millis::MAX;
 
-/// A part of a request that has not ended: whoever holds it ends it, once.
+/// A part of a request that has not ended: whoever holds it ends it, once. The parts of a request
+/// do not overlap: a request begins as one, and a part is only ever cut in two.
 pub(crate) struct Part {
-    pub(crate) request: Arc<Underway>,
-    pub(crate) sector: u64,
-    pub(crate) sectors: u32,
+    request: Arc<Underway>,
+    sector: u64,
+    sectors: u32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -135,7 +112,7 @@ impl Part {
             sector,
             sectors,
             fua,
-            data: RwLock::new(data),
+            data: Lent::new(data),
             bad: Mutex::default(),
             parts_left: AtomicU32::new(1),
             id: AtomicU64::new(0),
@@ -189,44 +166,42 @@ impl Part {
         self.request.verdict.store(true, Ordering::Relaxed);
     }
 
+    /// What the request asks for.
+    pub(crate) fn kind(&self) -> Kind {
+        self.request.kind
+    }
+
+    /// Answer only when the change is durable.
+    pub(crate) fn fua(&self) -> bool {
+        self.request.fua
+    }
+
+    /// First sector.
+    pub(crate) fn sector(&self) -> u64 {
+        self.sector
+    }
+
+    /// Sectors.
+    pub(crate) fn sectors(&self) -> u32 {
+        self.sectors
+    }
+
     fn range(&self) -> Range<usize> {
         let start = ((self.sector - self.request.sector) * SECTOR_BYTES) as usize;
-        start..start + self.bytes()
+        start..start + (u64::from(self.sectors) * SECTOR_BYTES) as usize
     }
 
-    fn bytes(&self) -> usize {
-        (u64::from(self.sectors) * SECTOR_BYTES) as usize
+    /// This part's place in the payload; empty if the request carries nothing.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the range is this part's alone, nobody has it to write to while `self` is shared,
+        // and the payload is taken back when no part is left.
+        unsafe { self.request.data.slice(self.range()) }
     }
 
-    /// Runs a read into this part's place of the payload.
-    pub(crate) fn fill(
-        &self,
-        read: impl FnOnce(&mut [u8]) -> Result<(), Class>,
-    ) -> Result<(), Class> {
-        if self.sectors == self.request.sectors {
-            // The only part: nobody else wants the payload.
-            let mut data = self.request.data.write().unwrap_or_else(PoisonError::into_inner);
-            return data.bytes_mut().get_mut(self.range()).map_or(Err(Class::NotSupported), read);
-        }
-        let mut own = vec![0; self.bytes()];
-        read(&mut own)?;
-        self.store(0, &own);
-        Ok(())
-    }
-
-    /// Puts `bytes` into this part's place of the payload, `offset` bytes behind its start.
-    pub(crate) fn store(&self, offset: usize, bytes: &[u8]) {
-        let mut data = self.request.data.write().unwrap_or_else(PoisonError::into_inner);
-        let place = data.bytes_mut().get_mut(self.range()).and_then(|r| r.get_mut(offset..));
-        if let Some(place) = place.and_then(|place| place.get_mut(..bytes.len())) {
-            place.copy_from_slice(bytes);
-        }
-    }
-
-    /// Runs a write of this part's bytes.
-    pub(crate) fn with_bytes<T>(&self, write: impl FnOnce(&[u8]) -> T) -> T {
-        let data = self.request.data.read().unwrap_or_else(PoisonError::into_inner);
-        write(data.bytes().get(self.range()).unwrap_or(&[]))
+    /// This part's place in the payload, to be filled.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; `self` is borrowed exclusively.
+        unsafe { self.request.data.slice_mut(self.range()) }
     }
 
     /// This part has ended; the last one answers the request.
@@ -255,8 +230,9 @@ impl Part {
         }
         let mut bad = std::mem::take(&mut *lock(&self.request.bad));
         bad.sort_by_key(|run| run.sector);
-        let mut data = self.request.data.write().unwrap_or_else(PoisonError::into_inner);
-        let data = std::mem::replace(&mut *data, Box::new(Vec::new()));
+        // SAFETY: the last part is ending, here and once: no other part, and so no range, is left,
+        // and a device that had one has answered.
+        let data = unsafe { self.request.data.take_back() };
         done(Reply { data, bad });
     }
 }

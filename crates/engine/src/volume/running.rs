@@ -9,7 +9,7 @@ use std::time::Instant;
 use dmremap_core::{Class, Done as ActDone, Event, Kind, Millis};
 use dmremap_format::SECTOR_BYTES;
 
-use crate::device::Device;
+use crate::device::{Device, Manner};
 
 use super::brain::Brain;
 use super::client::{FlushDone, FlushWait, Told};
@@ -34,6 +34,8 @@ pub(crate) struct Parts<F: Fast, L: Logic> {
     pub(crate) logic: L,
     /// Main, then the spares by member row.
     pub(crate) devices: Vec<Arc<dyn Device>>,
+    /// How requests reach them, if not in their own manner.
+    pub(crate) manner: Option<Manner>,
     /// Jobs of the machine.
     pub(crate) buffers: usize,
     pub(crate) read_only: bool,
@@ -52,9 +54,10 @@ impl<F: Fast, L: Logic> Running<F, L> {
     /// A thread cannot be started.
     pub(crate) fn start(parts: Parts<F, L>) -> std::io::Result<Running<F, L>> {
         let (sender, inbox): (Sender<Message<L>>, Receiver<Message<L>>) = channel();
-        let Parts { fast, logic, devices, buffers, read_only, watch, start, on_event } = parts;
+        let Parts { fast, logic, devices, manner, buffers, read_only, watch, start, on_event } =
+            parts;
         let context = Arc::new(Context::new(fast, devices, sender, start));
-        let driver = Arc::new(Driver::start(context)?);
+        let driver = Arc::new(Driver::start(context, manner)?);
         let brain = Brain::new(logic, Arc::clone(&driver), inbox, buffers, on_event);
         let thread = std::thread::Builder::new()
             .name("dmr-machine".into())
@@ -137,6 +140,11 @@ impl<F: Fast, L: Logic> Running<F, L> {
     /// The devices: main, then the spares.
     pub(crate) fn devices(&self) -> &[Arc<dyn Device>] {
         &self.driver.context.devices
+    }
+
+    /// How requests reach each of them.
+    pub(crate) fn manners(&self) -> Vec<Manner> {
+        self.driver.manners()
     }
 
     /// Refuses what comes from now on and waits for what came before: for devices, and for what

@@ -214,6 +214,7 @@ fn setup(
         fast: path.clone(),
         logic,
         devices: vec![main.clone(), spare.clone()],
+        manner: None,
         buffers: 2,
         read_only: false,
         watch: None,

@@ -14,7 +14,7 @@ use dmremap_core::table::Entry;
 use dmremap_core::{Done as Outcome, Event, Reason};
 use dmremap_format::{States, UnitIndex};
 
-use crate::device::Device;
+use crate::device::{Device, Manner};
 
 use super::causes::Causes;
 use super::client::{FlushDone, Told};
@@ -71,6 +71,7 @@ impl Volume {
             fast: Path::new(opened.shared, opened.queues),
             logic: opened.core,
             devices: vec![main, spare],
+            manner: options.manner,
             buffers: JOBS,
             read_only: !opened.writable,
             watch: watch.clone(),
@@ -102,6 +103,12 @@ impl Volume {
     #[must_use]
     pub fn devices(&self) -> &[Arc<dyn Device>] {
         self.running.devices()
+    }
+
+    /// How requests reach each of them.
+    #[must_use]
+    pub fn manners(&self) -> Vec<Manner> {
+        self.running.manners()
     }
 
     /// Takes a request. `done` is called once, on any thread, possibly before this returns; what is

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Commands that are told to a person: they parse, and they are what was typed but for one thing.
+
+use super::*;
+use crate::failure::Class;
+
+fn words(line: &str) -> Words {
+    shell_words(line).unwrap()
+}
+
+/// Each verb as it may be typed.
+const TYPED: &[&str] = &[
+    "",
+    "frobnicate",
+    "--run-dir status",
+    "format --main /dev/sdb --spare=/dev/sdc --block-size=4096 --yes",
+    "--run-dir 'a b' --config c serve --spare /dev/sdc --force=in-use",
+    "serve --spare faulty:/dev/sdc?map=m --main /dev/sdb --read-only",
+    "status v --json",
+    "list --spare /dev/sdc",
+    "examine /dev/sdc",
+    "remap v 8 +16",
+    "message v remap 8",
+    "check --spare /dev/sdc",
+    "demo /dev/sdc",
+];
+
+#[test]
+fn whatever_was_typed_the_advice_parses() {
+    for typed in TYPED {
+        for next in Next::one_of_each() {
+            let line = render(&next, &words(typed));
+            assert!(is_command(&line), "{typed}: {next:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_advice_is_what_was_typed_but_for_one_thing() {
+    let format = TYPED[3];
+    let serve = TYPED[4];
+    for (typed, next, line) in [
+        (serve, Next::Again, &*format!("dmremap {serve}")),
+        (
+            format,
+            Next::With("--dry-run".into()),
+            "dmremap format --main /dev/sdb --spare=/dev/sdc --block-size=4096 --yes --dry-run",
+        ),
+        (
+            format,
+            Next::With("--block-size=512".into()),
+            "dmremap format --main /dev/sdb --spare=/dev/sdc --yes --block-size 512",
+        ),
+        (
+            format,
+            Next::Without("--block-size"),
+            "dmremap format --main /dev/sdb --spare=/dev/sdc --yes",
+        ),
+        (
+            format,
+            Next::Other("/dev/sdc".into()),
+            "dmremap format --main /dev/sdb --spare=DEV --block-size=4096 --yes",
+        ),
+        (
+            serve,
+            Next::OtherMain,
+            "dmremap --run-dir 'a b' --config c serve --spare /dev/sdc --force=in-use --main DEV",
+        ),
+        (
+            serve,
+            Next::With("--force=quorum --read-only".into()),
+            "dmremap --run-dir 'a b' --config c serve --spare /dev/sdc --force=in-use \
+             --force=quorum --read-only",
+        ),
+        (
+            serve,
+            Next::BlockSize { bytes: 4096, device: "/dev/sdc".into() },
+            "dmremap --run-dir 'a b' --config c serve --spare DEV --force=in-use",
+        ),
+        // Main as the local configuration names it was not typed.
+        (
+            serve,
+            Next::Other("/dev/sdb".into()),
+            "dmremap --run-dir 'a b' --config c serve --spare /dev/sdc --force=in-use --main DEV",
+        ),
+        (
+            TYPED[5],
+            Next::Other("/dev/sdc".into()),
+            "dmremap serve --spare DEV --main /dev/sdb --read-only",
+        ),
+        ("examine /dev/sdc", Next::Other("/dev/sdc".into()), "dmremap examine DEV"),
+        // A verb that does not have the option is explained instead.
+        ("examine /dev/sdc", Next::With("--force=buffered".into()), "dmremap examine --help"),
+        ("--run-dir status", Next::Help, "dmremap --help"),
+        ("--run-dir x status n", Next::Help, "dmremap status --help"),
+        ("list n", Next::Check("a b".into()), "dmremap check --spare 'a b'"),
+    ] {
+        assert_eq!(render(&next, &words(typed)), line, "{typed} {next:?}");
+    }
+}
+
+#[test]
+fn what_can_be_typed() {
+    for good in [
+        "dmremap status NAME",
+        "dmremap remap NAME SECTOR SPARE_SECTOR",
+        "dmremap format --main DEV --spare DEV --max-remaps N",
+        "dmremap --version",
+        "dmremap serve --help",
+        "sudo dmremap check --spare DEV",
+        "chmod 0700 '/run/a b'",
+    ] {
+        assert!(is_command(good), "{good}");
+    }
+    for bad in [
+        "",
+        "the same command with --yes",
+        "dmremap",
+        "dmremap frobnicate",
+        "dmremap remap NAME HERE",
+        "dmremap status",
+        "dmremap status 'n",
+        "sudo",
+        "reboot",
+        "help",
+    ] {
+        assert!(!is_command(bad), "{bad}");
+    }
+}
+
+#[test]
+fn an_error_without_advice_ends_with_a_command_all_the_same() {
+    for (class, typed, line) in [
+        (Class::Usage, "status n", "no; try: dmremap status --help"),
+        (Class::Internal, "status n", "no; try: dmremap status n"),
+        (Class::Internal, "frobnicate", "no; try: dmremap --help"),
+    ] {
+        assert_eq!(render_line(&Failure::new(class, "no"), &words(typed)), line);
+    }
+}
