@@ -203,6 +203,7 @@ impl World {
             }
             Ask::Unremap(sector) => self.begin_message(request, &Message::Unremap { sector })?,
             Ask::Verify(sector) => self.begin_message(request, &Message::Verify { sector })?,
+            Ask::Restore => self.begin_message(request, &Message::Restore)?,
             Ask::Save => self.begin_message(request, &Message::Save)?,
         }
         Ok(id)

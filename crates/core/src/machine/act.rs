@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Messages that act: `remap`, `add`, `unremap`, `verify`, `clear`, `save`, `set` (`mark` has a
-//! file of its own); and the numbers for `status`.
+//! Messages that act: `remap`, `add`, `unremap`, `verify`, `clear`, `save`, `set` (`mark` and
+//! `restore` have files of their own); and the numbers for `status`.
 //!
 //! A message that moves something is a job like any other, with the same limit, the same grace and
 //! the same one mover a unit; it is refused at once where a request would wait.
@@ -83,6 +83,7 @@ impl<M: Memory> Machine<M> {
             }
             Command::Verify { sector } => self.begin_verify(id, sector, now),
             Command::Clear { force } => self.begin_clear(id, force),
+            Command::Restore => self.begin_restore(id),
             Command::Mark { kind, sector, sectors } => {
                 self.begin_mark(id, kind, sector, sectors, now)
             }
