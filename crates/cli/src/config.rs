@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::failure::{Class, Failure, Outcome};
-use crate::next::again_with;
+use crate::remedy::again_with;
 
 /// The file is never longer; a longer one is refused.
 const MOST_BYTES: u64 = 1 << 20;

@@ -44,6 +44,20 @@ pub struct VolumeOptions {
     pub manner: Option<Manner>,
 }
 
+/// What main is to this open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MainIs {
+    /// The volume's main, or what [`VolumeOptions::accept_main`] says of it.
+    Known,
+    /// A disk that main was copied onto, whose bad areas are not marked yet: nothing it is known by
+    /// may be stored, or the next open would take it as it is.
+    UnmarkedCopy,
+    /// The same, and they are.
+    Copy,
+    /// Not there: only the metadata is worked on.
+    Absent,
+}
+
 /// What the header says, and what was found.
 #[derive(Clone, Debug)]
 pub struct VolumeInfo {
@@ -94,6 +108,7 @@ struct Shown {
 struct Opening<'a> {
     /// None: the metadata alone is looked after, and nothing will be served.
     main: Option<&'a Arc<dyn Device>>,
+    main_is: MainIs,
     spare: &'a Arc<dyn Device>,
     options: &'a VolumeOptions,
     io: MetaIo,
@@ -105,13 +120,13 @@ struct Opening<'a> {
 
 /// Opens the volume of `main` and `spare`, which the caller holds. Milliseconds count from `start`.
 pub(crate) fn open(
-    main: &Arc<dyn Device>,
+    (main, main_is): (&Arc<dyn Device>, MainIs),
     spare: &Arc<dyn Device>,
     options: &VolumeOptions,
     start: Instant,
 ) -> Result<Opened, VolumeError> {
     check_apart(main, spare)?;
-    let opening = begin(Some(main), spare, options, start)?;
+    let opening = begin(Some(main), main_is, spare, options, start)?;
     opening.run()?.finish()
 }
 
@@ -124,7 +139,7 @@ pub(crate) fn open(
 /// # Errors
 /// What refuses an open, but for what concerns main; nothing has been written then.
 pub fn repair(spare: &Arc<dyn Device>, options: &VolumeOptions) -> Result<VolumeInfo, VolumeError> {
-    let opening = begin(None, spare, options, Instant::now())?.run()?;
+    let opening = begin(None, MainIs::Absent, spare, options, Instant::now())?.run()?;
     opening.shown.map(|shown| shown.info).ok_or_else(lost)
 }
 
@@ -134,6 +149,7 @@ fn lost() -> VolumeError {
 
 fn begin<'a>(
     main: Option<&'a Arc<dyn Device>>,
+    main_is: MainIs,
     spare: &'a Arc<dyn Device>,
     options: &'a VolumeOptions,
     start: Instant,
@@ -152,7 +168,17 @@ fn begin<'a>(
     });
     let limit = u64::from(settings.recovery_limit_ms());
     let open = Open::new(memory::page_cache(), limit, options.force_quorum);
-    Ok(Opening { main, spare, options, io, open, shown: None, content: None, writable: false })
+    Ok(Opening {
+        main,
+        main_is,
+        spare,
+        options,
+        io,
+        open,
+        shown: None,
+        content: None,
+        writable: false,
+    })
 }
 
 impl Opening<'_> {
@@ -313,7 +339,7 @@ impl Opening<'_> {
         let noted = match self.main {
             None => Vec::new(),
             Some(main) => {
-                let (look, kept) = check_main(main, shown, self.options)?;
+                let (look, kept) = check_main(main, self.main_is, shown, self.options)?;
                 let noted = shown.kept.changes(&kept);
                 self.content = Some((look, kept));
                 noted
@@ -400,9 +426,13 @@ fn check_host(spare: &str, shown: &Shown, options: &VolumeOptions) -> Result<(),
 /// header is to keep of it from now on.
 fn check_main(
     main: &Arc<dyn Device>,
+    main_is: MainIs,
     shown: &mut Shown,
     options: &VolumeOptions,
 ) -> Result<(Look, Kept), VolumeError> {
+    if main_is == MainIs::Absent {
+        return Ok((Look::default(), shown.kept.clone()));
+    }
     let shared = Arc::clone(&shown.shared);
     let elsewhere = move |sector, sectors| main_identity::is_elsewhere(&shared, sector, sectors);
     let look = main_identity::look(&**main, elsewhere);
@@ -418,8 +448,17 @@ fn check_main(
         block_bytes: main.logical_block(),
         hardware: &is,
     };
-    let accept = options.accept_main.then_some(Accept::Same);
-    let judgement = judge(&stored, &seen, look.compared(&contents), accept);
+    let compared = look.compared(&contents);
+    let judgement = match main_is {
+        MainIs::UnmarkedCopy | MainIs::Copy => {
+            // What would be taken without a word was taken before, and may have been written since.
+            match judge(&stored, &seen, compared, None) {
+                Judgement::Same { .. } => Judgement::NotACopy,
+                _ => judge(&stored, &seen, compared, Some(Accept::Copy)),
+            }
+        }
+        _ => judge(&stored, &seen, compared, options.accept_main.then_some(Accept::Same)),
+    };
     let hardware = match judgement {
         Judgement::Same { content, .. } => {
             info.content_changed = content == Compared::Differs;
@@ -445,6 +484,9 @@ fn check_main(
             });
         }
     };
+    if main_is == MainIs::UnmarkedCopy {
+        return Ok((look, kept.clone()));
+    }
     let kept = kept.with_contents(&look.merged(&contents));
     Ok((look, hardware.map_or(kept.clone(), |hardware| kept.with_hardware(&hardware))))
 }

@@ -215,5 +215,5 @@ fn parses(words: &[OsString]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "next_tests.rs"]
+#[path = "remedy_tests.rs"]
 mod tests;
