@@ -105,8 +105,8 @@ pub struct Remaps {
     pub manual: u64,
 }
 
-/// Pieces of requests since the volume was opened: one for each place a request goes to, and one
-/// for each MiB that it touches.
+/// Pieces of requests since the volume was opened: one for each place a request goes to, more of a
+/// large one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requests {
     /// Resolved to main without an entry.

@@ -72,6 +72,7 @@ impl<M: Memory> Machine<M> {
             }
             Command::ClearStats => {
                 self.counts = super::Counts::default();
+                self.shared.clear_paths();
                 Ok(Some(self.saved()))
             }
             _ if command.writes() && self.mode != Mode::Open => Err(Reason::NotWritable),
