@@ -243,7 +243,6 @@ fn no_bytes_make_the_parser_panic_or_accept_what_is_illegal() {
         "verify",
         "list",
         "mark",
-        "pending",
         "gone",
         "clear",
         "force",
