@@ -8,7 +8,8 @@
 
 use std::path::Path;
 
-use crate::run;
+use crate::counts::Counts;
+use crate::{msrv, run};
 
 /// One run of `cargo test`.
 pub struct Stage {
@@ -68,7 +69,37 @@ pub const STAGES: &[Stage] = &[
         name: "two hundred kills",
         args: &["--profile=checked", "--package=dmremap", "--features=heavy", "--test=kills"],
     },
+    Stage {
+        name: "long runs through the program",
+        args: &[
+            "--profile=checked",
+            "--package=dmremap",
+            "--features=heavy",
+            "--test=eight_workers",
+            "--test=ext4",
+            "--test=hung_main",
+            "--test=leaks",
+        ],
+    },
 ];
+
+/// A stage that is no `cargo test`: it counts its own tests, those whose name contains the filter.
+pub struct Chore {
+    /// Shown in the list at the end.
+    pub name: &'static str,
+    /// Runs it.
+    pub run: fn(&Path, Option<&str>) -> Counts,
+}
+
+/// Every such stage; they come after the others.
+pub const CHORES: &[Chore] = &[Chore { name: "Debian 13 with its own rustc", run: msrv::run }];
+
+/// A chore run by itself; whether it is good. A skip is not: somebody asked for just this.
+pub fn alone(root: &Path, chore: fn(&Path, Option<&str>) -> Counts) -> bool {
+    let counts = chore(root, None);
+    counts.skipped.iter().for_each(|line| println!("skipped: {line}"));
+    counts.failed == 0 && counts.skipped.is_empty() && counts.passed > 0
+}
 
 /// What follows `cargo clippy` to look at every feature set that a stage uses.
 pub const FEATURE_SETS: &[&[&str]] = &[

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::counts::{Counts, SKIP_FILE, take_skip_file};
-use crate::stages::{STAGES, Stage};
+use crate::stages::{CHORES, STAGES, Stage};
 use crate::{packages, run};
 
 /// What the command line asks for.
@@ -43,6 +43,12 @@ pub fn run(root: &Path, options: &Options) -> bool {
         let start = Instant::now();
         let counts = run_stage(root, stage, options.filter.as_deref(), &skip_file);
         done.push((stage.name, start.elapsed(), counts));
+    }
+    for chore in CHORES {
+        println!("\n== {}", chore.name);
+        let start = Instant::now();
+        let counts = (chore.run)(root, options.filter.as_deref());
+        done.push((chore.name, start.elapsed(), counts));
     }
     let strict = std::env::var("CI").is_ok_and(|value| value == "true");
     let (text, good) = report(&done, options.filter.is_some(), strict);

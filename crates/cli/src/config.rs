@@ -20,14 +20,16 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::escape::escaped;
 use crate::failure::{Class, Failure, Outcome};
+use crate::remedy::again_with;
 
 /// The file is never longer; a longer one is refused.
 const MOST_BYTES: u64 = 1 << 20;
@@ -69,7 +71,7 @@ impl Config {
         match base {
             Some(base) => Ok(Config { path: base.join("dm-remap/volumes.conf") }),
             None => Err(Failure::new(Class::Usage, "neither XDG_CONFIG_HOME nor HOME is set")
-                .with_next("the same command with --config FILE")),
+                .with_next(again_with("--config=FILE"))),
         }
     }
 
@@ -85,6 +87,35 @@ impl Config {
 
     /// Adds `wanted`, or replaces what is said of the volume with its UUID.
     pub fn save(&self, wanted: &Volume) -> Outcome<()> {
+        self.change(|all| {
+            // What is said of a volume that lay on this spare before holds no more.
+            all.retain(|section| {
+                volume(section).is_none_or(|v| {
+                    v.spare != wanted.spare || v.uuid.eq_ignore_ascii_case(&wanted.uuid)
+                })
+            });
+            let place = all.iter().position(|s| is_of(s, &wanted.uuid));
+            match place {
+                Some(index) => set(&mut all[index], wanted),
+                None => {
+                    let mut section = vec![format!("[{}]", wanted.uuid)];
+                    set(&mut section, wanted);
+                    all.push(section);
+                }
+            }
+        })
+    }
+
+    /// Removes what is said of the volume with this UUID; whether anything was.
+    pub fn remove(&self, uuid: &str) -> Outcome<bool> {
+        if self.find(uuid)?.is_none() {
+            return Ok(false);
+        }
+        self.change(|all| all.retain(|section| !is_of(section, uuid))).map(|()| true)
+    }
+
+    /// Replaces the file by what `edit` makes of it, under the lock.
+    fn change(&self, edit: impl FnOnce(&mut Vec<Section>)) -> Outcome<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         DirBuilder::new()
@@ -96,22 +127,7 @@ impl Config {
         flock(&lock, FlockOperation::LockExclusive)
             .map_err(|errno| Failure::io("lock", folder, &errno.into()))?;
         let mut all = sections(&self.read()?);
-        // What is said of a volume that lay on this spare before holds no more.
-        all.retain(|section| {
-            volume(section).is_none_or(|v| {
-                v.spare != wanted.spare || v.uuid.eq_ignore_ascii_case(&wanted.uuid)
-            })
-        });
-        let place =
-            all.iter().position(|s| head(s).is_some_and(|u| u.eq_ignore_ascii_case(&wanted.uuid)));
-        match place {
-            Some(index) => set(&mut all[index], wanted),
-            None => {
-                let mut section = vec![format!("[{}]", wanted.uuid)];
-                set(&mut section, wanted);
-                all.push(section);
-            }
-        }
+        edit(&mut all);
         let text: String = all.iter().flatten().flat_map(|line| [line.as_str(), "\n"]).collect();
         self.replace(folder, &lock, &text)
     }
@@ -120,16 +136,24 @@ impl Config {
         let mut text = String::new();
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(text),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(text),
             Err(error) => return Err(Failure::io("open", &self.path, &error)),
         };
         let read = file.take(MOST_BYTES + 1).read_to_string(&mut text);
-        read.map_err(|error| Failure::io("read", &self.path, &error))?;
+        read.map_err(|error| match error.kind() {
+            ErrorKind::InvalidData | ErrorKind::IsADirectory => self.unusable("no text file"),
+            _ => Failure::io("read", &self.path, &error),
+        })?;
         if text.len() as u64 > MOST_BYTES {
-            let error = std::io::Error::other("longer than 1 MiB");
-            return Err(Failure::io("read", &self.path, &error));
+            return Err(self.unusable("longer than 1 MiB"));
         }
         Ok(text)
+    }
+
+    /// What lies at its place is no configuration.
+    fn unusable(&self, why: &str) -> Failure {
+        let what = format!("the local configuration {} is {why}", escaped(&self.path));
+        Failure::new(Class::Missing, what).with_next(again_with("--config=FILE"))
     }
 
     fn replace(&self, folder: &Path, lock: &File, text: &str) -> Outcome<()> {
@@ -162,6 +186,10 @@ fn sections(text: &str) -> Vec<Section> {
 
 fn head(section: &Section) -> Option<&str> {
     section.first()?.trim().strip_prefix('[')?.strip_suffix(']').map(str::trim)
+}
+
+fn is_of(section: &Section, uuid: &str) -> bool {
+    head(section).is_some_and(|head| head.eq_ignore_ascii_case(uuid))
 }
 
 fn key_value(line: &str) -> Option<(&str, &str)> {

@@ -39,6 +39,16 @@ fn saves_and_replaces() {
 }
 
 #[test]
+fn removes_one_and_keeps_the_rest() {
+    let (_base, config) = config();
+    assert!(!config.remove("aa-1").unwrap() && !config.path.exists());
+    config.save(&volume("aa-1", "one")).unwrap();
+    config.save(&volume("bb-2", "two")).unwrap();
+    assert!(config.remove("AA-1").unwrap() && !config.remove("aa-1").unwrap());
+    assert_eq!(config.volumes().unwrap(), [volume("bb-2", "two")]);
+}
+
+#[test]
 fn keeps_what_it_does_not_know() {
     let (_base, config) = config();
     config.save(&volume("aa-1", "one")).unwrap();

@@ -6,8 +6,10 @@
 
 use std::io::{BufRead, IsTerminal, Read, Write};
 
+use dmremap_engine::Next;
+
 use crate::failure::{Class, Failure, Outcome};
-use crate::spec;
+use crate::remedy::{again_with, command};
 
 /// Shows what is going to happen on standard error and waits for `word`. Without a terminal on
 /// standard input nobody can be asked: refused.
@@ -18,7 +20,7 @@ pub fn confirm(what: &str, word: &str, yes: bool) -> Outcome<()> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         let why = "this destroys data and nobody can be asked: standard input is no terminal";
-        return Err(Failure::new(Class::Refused, why).with_next(spec::again("--yes")));
+        return Err(Failure::new(Class::Refused, why).with_next(again_with("--yes")));
     }
     ask(what, word, &mut stdin.lock(), &mut std::io::stderr())
 }
@@ -29,7 +31,10 @@ fn ask(what: &str, word: &str, from: &mut impl BufRead, to: &mut impl Write) -> 
     let read = shown.and_then(|()| from.take(1024).read_line(&mut line));
     match read {
         Ok(_) if line.trim_end_matches(['\r', '\n']) == word => Ok(()),
-        _ => Err(Failure::new(Class::Refused, "not confirmed; nothing has been changed")),
+        _ => {
+            let failure = Failure::new(Class::Refused, "not confirmed; nothing has been changed");
+            Err(failure.with_next(command(&Next::Again)))
+        }
     }
 }
 

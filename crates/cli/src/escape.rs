@@ -5,8 +5,9 @@
 //! output, or marks that reverse the direction of text. Everything that is not plainly printable
 //! is shown as an escape; what the device holds stays readable and cannot act.
 
+use std::ffi::OsString;
 use std::fmt::{self, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// Bytes to be shown; its `Display` escapes them.
@@ -20,6 +21,16 @@ pub fn escaped(path: &Path) -> Escaped<'_> {
 /// Shows text or raw bytes.
 pub fn escaped_bytes<T: AsRef<[u8]> + ?Sized>(bytes: &T) -> Escaped<'_> {
     Escaped(bytes.as_ref())
+}
+
+/// Whether nothing in `text` can act on a terminal or end a line.
+pub fn is_harmless(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() || is_invisible(c))
+}
+
+/// `text`, escaped if it is not harmless as it is. What has been escaped already stays readable.
+pub fn harmless(text: String) -> String {
+    if is_harmless(&text) { text } else { escaped_bytes(&text).to_string() }
 }
 
 /// Marks that change the direction or the joining of the text around them.
@@ -57,7 +68,7 @@ pub fn shell_word(path: &Path) -> String {
         return escaped(path).to_string();
     }
     match path.to_str() {
-        Some(text) if !text.chars().any(|c| c.is_control() || is_invisible(c)) => {
+        Some(text) if is_harmless(text) => {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
         _ => {
@@ -71,6 +82,53 @@ pub fn shell_word(path: &Path) -> String {
                 }
             }
             word + "'"
+        }
+    }
+}
+
+/// The words of a line written by [`shell_word`]s; `None` if a quote is not closed. Nothing of a
+/// shell but its quotes is understood.
+pub fn shell_words(line: &str) -> Option<Vec<OsString>> {
+    let mut words = Vec::new();
+    let mut word: Option<Vec<u8>> = None;
+    let mut rest = line.bytes().peekable();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b' ' => words.extend(word.take()),
+            b'\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match rest.next()? {
+                        b'\'' => break,
+                        byte => word.push(byte),
+                    }
+                }
+            }
+            b'$' if rest.peek() == Some(&b'\'') => {
+                rest.next();
+                dollar_quoted(&mut rest, word.get_or_insert_default())?;
+            }
+            b'\\' => word.get_or_insert_default().push(rest.next()?),
+            byte => word.get_or_insert_default().push(byte),
+        }
+    }
+    words.extend(word);
+    Some(words.into_iter().map(OsString::from_vec).collect())
+}
+
+/// What stands between `$'` and the quote that closes it.
+fn dollar_quoted(rest: &mut impl Iterator<Item = u8>, word: &mut Vec<u8>) -> Option<()> {
+    loop {
+        match rest.next()? {
+            b'\'' => return Some(()),
+            b'\\' => match rest.next()? {
+                b'x' => {
+                    let mut digit = || char::from(rest.next()?).to_digit(16);
+                    word.push((digit()? << 4 | digit()?) as u8);
+                }
+                byte => word.push(byte),
+            },
+            byte => word.push(byte),
         }
     }
 }
@@ -94,5 +152,19 @@ mod tests {
         assert_eq!(shell_word(Path::new("a b'c")), r"'a b'\''c'");
         assert_eq!(shell_word(Path::new("")), "''");
         assert_eq!(shell_word(Path::new(OsStr::from_bytes(b"a\n\xff'"))), r"$'a\x0a\xff\''");
+    }
+
+    #[test]
+    fn words_are_read_as_they_were_written() {
+        for word in
+            [&b"/dev/sda1"[..], b"a b'c", b"", b"a\n\xff'", b"\\ $'", b"$'x'", b"caf\xc3\xa9"]
+        {
+            let line = format!("run {} --x", shell_word(Path::new(OsStr::from_bytes(word))));
+            let words = shell_words(&line).unwrap();
+            assert_eq!(words, [OsStr::new("run"), OsStr::from_bytes(word), OsStr::new("--x")]);
+        }
+        for open in ["'a", "$'a", "a\\", "$'\\x0"] {
+            assert_eq!(shell_words(open), None, "{open}");
+        }
     }
 }

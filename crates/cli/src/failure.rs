@@ -4,10 +4,11 @@
 use std::fmt;
 use std::io;
 
-use dmremap_engine::{DeviceError, ErrorClass, VolumeError};
+use dmremap_engine::{DeviceError, ErrorClass, Next, VolumeError};
 use dmremap_nbd::ErrorKind;
 
 use crate::escape::escaped;
+use crate::remedy;
 
 /// The classes of failure. Their numbers are the exit codes scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,15 @@ impl Failure {
             _ => Class::Internal,
         };
         let path = path.as_ref();
+        let name = path.to_string_lossy().into_owned();
+        let next = match class {
+            Class::Permission => Next::Permitted(name),
+            Class::Missing => Next::Other(name),
+            Class::Busy => Next::Holders(name),
+            _ => Next::Again,
+        };
         Failure::new(class, format_args!("cannot {doing} {}: {error}", escaped(path)))
+            .with_next(remedy::command(&next))
     }
 }
 
@@ -108,18 +117,19 @@ impl From<ErrorClass> for Class {
 
 impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Failure {
-        Failure::new(error.class().into(), &error).with_next(error.next())
+        Failure::new(error.class().into(), &error).with_next(remedy::command(&error.next()))
     }
 }
 
 impl From<VolumeError> for Failure {
     fn from(error: VolumeError) -> Failure {
-        Failure::new(error.class().into(), &error).with_next(error.next())
+        Failure::new(error.class().into(), &error).with_next(remedy::command(&error.next()))
     }
 }
 
 impl From<dmremap_nbd::Error> for Failure {
     fn from(error: dmremap_nbd::Error) -> Failure {
+        use dmremap_nbd::Error;
         let class = match error.kind() {
             ErrorKind::Usage => Class::Usage,
             ErrorKind::Permission => Class::Permission,
@@ -127,7 +137,20 @@ impl From<dmremap_nbd::Error> for Failure {
             ErrorKind::Refused => Class::Refused,
             ErrorKind::System => Class::Internal,
         };
-        Failure::new(class, &error)
+        let next = match &error {
+            Error::InUse { .. } | Error::NotASocket { .. } | Error::PathTooLong { .. } => {
+                Next::With("--nbd=unix:PATH".into())
+            }
+            Error::Remote { address } => {
+                Next::With(format!("--nbd=tcp:127.0.0.1:{}", address.port()))
+            }
+            Error::System { .. } if class == Class::Busy => {
+                Next::With("--nbd=tcp:HOST:PORT".into())
+            }
+            Error::Stopping | Error::System { .. } => Next::Again,
+            _ => Next::Help,
+        };
+        Failure::new(class, &error).with_next(remedy::command(&next))
     }
 }
 
@@ -135,36 +158,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.what)?;
         match &self.next {
-            Some(next) => write!(f, "\ntry: {next}"),
+            Some(next) => write!(f, "; try: {next}"),
             None => Ok(()),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_advice_is_the_last_line() {
-        let failure = Failure::new(Class::Missing, "no such spare").with_next("dmremap examine X");
-        assert_eq!(failure.to_string(), "no such spare\ntry: dmremap examine X");
-        assert_eq!(failure.class.code(), 4);
-    }
-
-    #[test]
-    fn errno_decides_the_class() {
-        for (errno, class) in [(13, 2), (2, 4), (17, 5), (16, 5), (98, 5), (5, 3)] {
-            let error = io::Error::from_raw_os_error(errno);
-            assert_eq!(Failure::io("open", "x", &error).class.code(), class, "errno {errno}");
-        }
-    }
-
-    #[test]
-    fn words_name_their_class() {
-        for class in [Class::Usage, Class::Permission, Class::Internal, Class::Missing] {
-            assert_eq!(Class::from_word(class.word()), class);
-        }
-        assert_eq!(Class::from_word("?"), Class::Internal);
-    }
-}
+#[path = "failure_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::escape::{escaped, shell_word};
 use crate::failure::{Class, Failure, Outcome};
+use crate::remedy::again_with;
 
 /// Sockets of running volumes.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ impl RunDir {
                 Class::Usage,
                 "XDG_RUNTIME_DIR is not set: where are the sockets?",
             )
-            .with_next("the same command with --run-dir DIR")),
+            .with_next(again_with("--run-dir=DIR"))),
         }
     }
 

@@ -6,8 +6,11 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, absolute as absolute_path};
 
+use dmremap_engine::Next;
+
 use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
+use crate::remedy;
 use crate::topology::{Host, whole};
 
 /// The path inside `spec`.
@@ -52,7 +55,8 @@ pub fn same(a: &str, b: &str) -> bool {
 pub fn apart(main: &str, spare: &str) -> Outcome<()> {
     if same(main, spare) {
         let what = format!("{} cannot be main and spare at once", escaped_bytes(main));
-        return Err(Failure::new(Class::Missing, what));
+        let next = remedy::command(&Next::Other(spare.to_owned()));
+        return Err(Failure::new(Class::Missing, what).with_next(next));
     }
     let nodes = [main, spare].map(|spec| {
         let path = Path::new(inner(spec));
@@ -62,20 +66,13 @@ pub fn apart(main: &str, spare: &str) -> Outcome<()> {
     });
     if let [Some(main_node), Some(spare_node)] = nodes {
         if whole(&main_node) == spare_node || whole(&spare_node) == main_node {
-            let [main, spare] = [escaped_bytes(main), escaped_bytes(spare)];
             let what =
                 format!("{main} as main and {spare} as spare overlap: one is a part of the other");
             return Err(Failure::new(Class::Missing, what)
-                .with_next("dmremap format --main DEV --spare OTHER"));
+                .with_next(remedy::command(&Next::Other(spare.to_string()))));
         }
     }
     Ok(())
-}
-
-/// The command that was typed, with `more` behind it.
-pub fn again(more: &str) -> String {
-    let words = std::env::args_os().skip(1).map(|word| shell_word(Path::new(&word)) + " ");
-    format!("dmremap {}{more}", words.collect::<String>())
 }
 
 /// A name for the volume whose main this is: what of its file name is legal in one.

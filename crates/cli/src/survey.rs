@@ -10,13 +10,13 @@ use std::collections::HashMap;
 
 use dmremap_core::Class;
 use dmremap_core::list::{self, Runs};
-use dmremap_core::open::{judge_header, judge_seen};
+use dmremap_core::open::{CopySeen, judge_copies, judge_header};
 use dmremap_engine::Device;
 use dmremap_format::{
     BlockState, COPIES, CopyIndex, CopyMask, Expect, GenerationPage, Header, HeaderJudgement,
-    Judgement, Layout, MAX_MEMBERS, PAGE_BYTES, PageBytes, PageFault, PageIndex, Refusal,
-    SECTOR_BYTES, Seen, SeenHeader, Slot, SlotIndex, SlotLimits, TablePage, UNIT_SECTORS, Uuid,
-    header_sector, judge_headers,
+    Judgement, Layout, MAX_MEMBERS, PAGE_BYTES, PageBytes, PageFault, PageIndex, Refusal, Role,
+    SECTOR_BYTES, Seen, SeenHeader, Slot, SlotIndex, SlotLimits, State, TablePage, UNIT_SECTORS,
+    Uuid, header_sector, judge_headers,
 };
 
 use crate::report::Run;
@@ -53,19 +53,35 @@ pub struct Found {
     pub judgement: HeaderJudgement,
     /// Where everything lies.
     pub layout: Layout,
-    /// The judgement over the generation pages.
-    pub generation: Result<Judgement, Refusal>,
-    /// The judgement over each table page.
-    pub pages: Vec<Result<Judgement, Refusal>>,
+    /// The generation pages.
+    pub generation: PageSurvey,
+    /// Each table page.
+    pub pages: Vec<PageSurvey>,
     /// Slots in use, quarantine included, in order of the table.
     pub slots: Vec<(SlotIndex, Slot)>,
     /// What makes no sense, each a phrase with its place.
     pub problems: Vec<String>,
-    /// One valid copy is enough.
-    force: bool,
+}
+
+/// The five copies of a generation page or a table page.
+pub struct PageSurvey {
+    /// What was seen of each.
+    pub copies: [CopySeen; COPIES],
+    /// What they amount to.
+    pub judged: Result<Judgement, Refusal>,
 }
 
 impl HeaderCopy {
+    /// What was seen of it, in the words of the other pages.
+    pub fn copy_seen(&self) -> CopySeen {
+        match (self.seen, self.fault) {
+            (SeenHeader::Valid { stamp, .. }, _) => CopySeen::Valid(stamp),
+            (_, Some(HeaderFault::Page(fault))) => CopySeen::Invalid(fault),
+            (_, Some(HeaderFault::Device(class))) => CopySeen::Unreadable(class),
+            (_, None) => CopySeen::Unread,
+        }
+    }
+
     /// The header, if it is valid.
     pub fn header(&self) -> Option<Header<'_>> {
         matches!(self.seen, SeenHeader::Valid { .. }).then(|| Header::of_image(&self.bytes))
@@ -92,12 +108,12 @@ pub fn survey(device: &dyn Device) -> Survey {
     survey_with(device, false)
 }
 
-/// The same; `force` (`--force=quorum`) takes one valid copy of a page for enough.
-pub fn survey_with(device: &dyn Device, force: bool) -> Survey {
+/// The same; with `quorum` one valid copy of a page is enough where two are missing.
+pub fn survey_with(device: &dyn Device, quorum: bool) -> Survey {
     let headers = CopyIndex::ALL.map(|copy| HeaderCopy::read(device, copy));
     let seen = headers.each_ref().map(|copy| copy.seen);
-    let judged = judge_header(&seen, force);
-    let volume = judged.and_then(|found| Found::read(device, &headers, found, force));
+    let volume =
+        judge_header(&seen, quorum).and_then(|found| Found::read(device, &headers, found, quorum));
     Survey { headers, volume }
 }
 
@@ -127,16 +143,21 @@ impl Survey {
         self.headers.get(usize::from(found.judgement.page.winner.0))?.header()
     }
 
+    /// Whether one copy of a page may tell what two cannot prove.
+    pub fn may_be_forced(&self) -> bool {
+        matches!(self.volume, Ok(_) | Err(Refusal::TooFewValid { .. }))
+    }
+
     /// Copies in which every page is valid.
     pub fn copies_valid(&self) -> u8 {
         let Ok(found) = &self.volume else { return 0 };
         let judgements = found.pages.iter().chain([&found.generation]);
-        let of = |judged: &Result<Judgement, Refusal>| match judged {
+        let of = |page: &PageSurvey| match page.judged {
             Ok(judgement) => judgement.valid.0,
             Err(Refusal::TooFewValid { valid, .. }) => valid.0,
             Err(_) => 0,
         };
-        let all = judgements.fold(found.judgement.page.valid.0, |mask, judged| mask & of(judged));
+        let all = judgements.fold(found.judgement.page.valid.0, |mask, page| mask & of(page));
         all.count_ones() as u8
     }
 
@@ -146,13 +167,26 @@ impl Survey {
             Ok(found) => found,
             Err(refusal) => return vec![format!("headers: {}", refusal.word())],
         };
-        let generation =
-            found.generation.as_ref().err().map(|r| format!("generation: {}", r.word()));
+        let served = self.header().map(|header| (header.role(), header.state()));
+        let unserved = match served {
+            Some((Role::Data, _)) => Some("header: a further spare, without a table".to_owned()),
+            Some((_, State::Joining)) => {
+                Some("header: the spare never joined its volume".to_owned())
+            }
+            _ => None,
+        };
+        let generation = found.generation.judged.err();
+        let generation = generation.map(|refusal| format!("generation: {}", refusal.word()));
         let pages = found.pages.iter().enumerate();
         let pages = pages.filter_map(|(n, page)| {
-            page.as_ref().err().map(|refusal| format!("table page {n}: {}", refusal.word()))
+            page.judged.err().map(|refusal| format!("table page {n}: {}", refusal.word()))
         });
-        generation.into_iter().chain(pages).chain(found.problems.iter().cloned()).collect()
+        unserved
+            .into_iter()
+            .chain(generation)
+            .chain(pages)
+            .chain(found.problems.iter().cloned())
+            .collect()
     }
 }
 
@@ -161,7 +195,7 @@ impl Found {
         device: &dyn Device,
         headers: &[HeaderCopy],
         judgement: HeaderJudgement,
-        force: bool,
+        quorum: bool,
     ) -> Result<Found, Refusal> {
         let none = Refusal::TooFewValid { valid: CopyMask(0), unreadable: CopyMask(0) };
         let winner = &headers[usize::from(judgement.page.winner.0)].bytes;
@@ -170,17 +204,16 @@ impl Found {
             judgement,
             // A header that was checked has a sound layout.
             layout: header.layout().map_err(|_| none)?,
-            generation: Err(none),
+            generation: PageSurvey { copies: [CopySeen::Unread; COPIES], judged: Err(none) },
             pages: Vec::new(),
             slots: Vec::new(),
             problems: Vec::new(),
-            force,
         };
-        found.generation = found.judge_generation(device);
+        found.generation = found.judge_generation(device, quorum);
         let limits = found.limits(&header);
         for page in 0..found.layout.pages() {
-            let judged = found.judge_table(device, PageIndex(page), &limits);
-            found.pages.push(judged);
+            let page = found.judge_table(device, PageIndex(page), &limits, quorum);
+            found.pages.push(page);
         }
         found.find_duplicates();
         Ok(found)
@@ -190,7 +223,8 @@ impl Found {
         Expect { volume: self.judgement.volume, spare: self.judgement.spare, copy, page }
     }
 
-    fn limits(&self, header: &Header<'_>) -> SlotLimits {
+    /// What a slot of its table may say.
+    pub fn limits(&self, header: &Header<'_>) -> SlotLimits {
         let mut spare_units = [0; MAX_MEMBERS];
         for (row, units) in spare_units.iter_mut().enumerate() {
             *units = match header.member(row) {
@@ -203,18 +237,13 @@ impl Found {
         SlotLimits { main_sectors: header.main_sectors(), block_sectors, spare_units }
     }
 
-    fn judge_generation(&self, device: &dyn Device) -> Result<Judgement, Refusal> {
+    fn judge_generation(&self, device: &dyn Device, quorum: bool) -> PageSurvey {
         let mut bytes = [0; PAGE_BYTES];
-        let seen = CopyIndex::ALL.map(|copy| {
-            match read_page(device, self.layout.generation_sector(copy), &mut bytes) {
-                Err(_) => Seen::Unreadable,
-                Ok(()) => match GenerationPage::check(&bytes, &self.expect(copy, PageIndex(0))) {
-                    Ok(page) => Seen::valid(page.stamp(), &bytes),
-                    Err(_) => Seen::Invalid,
-                },
-            }
-        });
-        judge_seen(&seen, self.force)
+        PageSurvey::of(quorum, |copy| {
+            read_page(device, self.layout.generation_sector(copy), &mut bytes)?;
+            let page = GenerationPage::check(&bytes, &self.expect(copy, PageIndex(0)));
+            Ok(page.map(|page| Seen::valid(page.stamp(), &bytes)))
+        })
     }
 
     fn judge_table(
@@ -222,20 +251,23 @@ impl Found {
         device: &dyn Device,
         page: PageIndex,
         limits: &SlotLimits,
-    ) -> Result<Judgement, Refusal> {
+        quorum: bool,
+    ) -> PageSurvey {
         let mut copies = [const { [0; PAGE_BYTES] }; COPIES];
-        let mut seen = [Seen::Unreadable; COPIES];
-        for ((copy, bytes), seen) in CopyIndex::ALL.into_iter().zip(&mut copies).zip(&mut seen) {
-            if read_page(device, self.layout.page_sector(copy, page), bytes).is_ok() {
-                *seen = match TablePage::check(bytes, &self.expect(copy, page)) {
-                    Ok(table) => Seen::valid(table.stamp(), bytes),
-                    Err(_) => Seen::Invalid,
-                };
-            }
+        let survey = PageSurvey::of(quorum, |copy| {
+            let bytes = &mut copies[usize::from(copy.0)];
+            read_page(device, self.layout.page_sector(copy, page), bytes)?;
+            let table = TablePage::check(bytes, &self.expect(copy, page));
+            Ok(table.map(|table| Seen::valid(table.stamp(), bytes)))
+        });
+        if let Ok(judgement) = survey.judged {
+            self.take_slots(page, &copies[usize::from(judgement.winner.0)], limits);
         }
-        let judgement = judge_seen(&seen, self.force)?;
-        let winner = TablePage::of_image(&copies[usize::from(judgement.winner.0)]);
-        for (place, slot) in winner.slots() {
+        survey
+    }
+
+    fn take_slots(&mut self, page: PageIndex, image: &PageBytes, limits: &SlotLimits) {
+        for (place, slot) in TablePage::of_image(image).slots() {
             let at = format!("table page {} slot {place}", page.0);
             match slot.and_then(|slot| slot.check(limits).map(|()| slot)) {
                 Err(fault) => self.problems.push(format!("{at}: {}", fault.word())),
@@ -243,7 +275,6 @@ impl Found {
                 Ok(slot) => self.slots.extend(SlotIndex::new(page, place).map(|at| (at, slot))),
             }
         }
-        Ok(judgement)
     }
 
     /// Two entries for one main unit, or for one spare unit. A quarantine beside the entry that
@@ -304,6 +335,27 @@ impl Found {
         }
         runs.extend(joining.finish().as_ref().map(Run::from));
         runs
+    }
+}
+
+impl PageSurvey {
+    /// Looks at all five copies with `read`: the device's error, or what was read.
+    fn of(
+        quorum: bool,
+        mut read: impl FnMut(CopyIndex) -> Result<Result<Seen, PageFault>, Class>,
+    ) -> PageSurvey {
+        let (mut copies, mut all) = ([CopySeen::Unread; COPIES], [Seen::Unreadable; COPIES]);
+        for ((copy, shown), seen) in CopyIndex::ALL.into_iter().zip(&mut copies).zip(&mut all) {
+            (*shown, *seen) = match read(copy) {
+                Err(class) => (CopySeen::Unreadable(class), Seen::Unreadable),
+                Ok(Err(fault)) => (CopySeen::Invalid(fault), Seen::Invalid),
+                Ok(Ok(Seen::Valid { stamp, digest })) => {
+                    (CopySeen::Valid(stamp), Seen::Valid { stamp, digest })
+                }
+                Ok(Ok(other)) => (CopySeen::Unread, other),
+            };
+        }
+        PageSurvey { copies, judged: judge_copies(&all, quorum) }
     }
 }
 

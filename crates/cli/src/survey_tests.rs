@@ -86,7 +86,8 @@ fn three_lost_copies_are_survived_and_four_refused() {
     assert_eq!(survey.refusals(), Vec::<String>::new());
     assert_eq!(survey.copies_valid(), 2);
     let found = survey.volume.as_ref().unwrap();
-    assert!(found.pages[0].unwrap().needs_repair() && !found.pages[1].unwrap().needs_repair());
+    assert!(found.pages[0].judged.unwrap().needs_repair());
+    assert!(!found.pages[1].judged.unwrap().needs_repair());
     put(&mut bytes, layout.page_sector(CopyIndex(1), PageIndex(0)), &[0x5a; PAGE_BYTES]);
     let refusals = look(bytes).refusals();
     assert_eq!(refusals, ["table page 0: fewer than two copies are valid"]);

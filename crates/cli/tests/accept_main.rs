@@ -56,8 +56,8 @@ impl Bench {
         let out = self.run(words);
         assert!(names.map(image) == before, "something was written");
         let said = String::from_utf8(out.stderr).unwrap();
-        let last = said.trim_end().lines().last().unwrap_or("");
-        let next = last.strip_prefix("try: ").unwrap_or_else(|| panic!("{said}")).to_owned();
+        let (_, next) = said.trim_end().rsplit_once("; try: ").unwrap_or_else(|| panic!("{said}"));
+        let next = next.to_owned();
         (out.status.code().unwrap_or(-1), said, next)
     }
 

@@ -19,6 +19,7 @@ mod api;
 pub mod broken;
 pub mod commit;
 pub mod create;
+mod display;
 pub mod list;
 pub mod machine;
 pub mod marks;

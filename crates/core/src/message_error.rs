@@ -49,11 +49,11 @@ impl ParseError {
             out.whole(self.argument).byte(b' ');
         }
         match self.fault {
-            Fault::Empty => out.str("the message is empty; try: help"),
+            Fault::Empty => out.str("the message is empty; help lists them"),
             Fault::TooLong => {
                 out.str("the message is longer than ").u64(MESSAGE_MAX_BYTES as u64).str(" bytes")
             }
-            Fault::NoSuchMessage => out.str("no such message; try: help"),
+            Fault::NoSuchMessage => out.str("no such message; help lists them"),
             Fault::Missing => out.str("is missing"),
             Fault::TooMany => out.str("too many words"),
             Fault::Range { low, high } => {

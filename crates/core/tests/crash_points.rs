@@ -19,7 +19,7 @@ use dmremap_format::{
     BlockState, ContentRow, CopyIndex, IdentityRow, PageBytes, PageIndex, Slot, SpareUnit, States,
     UnitIndex,
 };
-use real::{Content, Disk, Event, Place, Spare, drive, format, open, uuid};
+use real::{Content, Disk, Event, Place, Spare, drive, format, open, open_with, uuid};
 
 const SECTOR: usize = 512;
 const TABLE: PageId = PageId::Table(PageIndex(0));
@@ -95,13 +95,9 @@ fn log(kind: ChangeKind) -> Vec<Event> {
             format(&mut spare, 40);
             spare.log
         }
-        ChangeKind::Generation | ChangeKind::Open => opening(&start),
-        ChangeKind::Repair => {
-            let mut torn = start.clone();
-            torn.insert((TABLE, CopyIndex(1)), [0; 4096]);
-            torn.insert((TABLE, CopyIndex(4)), [0; 4096]);
-            opening(&torn)
-        }
+        ChangeKind::Generation | ChangeKind::Open => opening(&start, real::session(3)),
+        ChangeKind::Repair => opening(&torn(&start), real::session(3)),
+        ChangeKind::RepairAlone => opening(&torn(&start), header(HeaderChange::Repair(uuid(3)))),
         ChangeKind::Reversal => reversal(&start),
         ChangeKind::Move => table(SlotChange::Move, 14, slot(20, 4, 0xff, 0)),
         ChangeKind::MoveMore => table(SlotChange::MoveMore, 0, slot(5, 0, 0b11, 0)),
@@ -134,10 +130,18 @@ fn log(kind: ChangeKind) -> Vec<Event> {
     }
 }
 
-fn opening(start: &Disk) -> Vec<Event> {
+/// The disk with two copies of the table torn.
+fn torn(start: &Disk) -> Disk {
+    let mut torn = start.clone();
+    torn.insert((TABLE, CopyIndex(1)), [0; 4096]);
+    torn.insert((TABLE, CopyIndex(4)), [0; 4096]);
+    torn
+}
+
+fn opening(start: &Disk, change: MetadataChange) -> Vec<Event> {
     let mut spare = Spare::new(start);
     spare.log.push(Event::Base(start.clone()));
-    assert!(open(&mut spare, 3).expect("a good volume").writable);
+    assert!(open_with(&mut spare, change).expect("a good volume").writable);
     spare.log
 }
 
@@ -275,10 +279,12 @@ fn check(kind: ChangeKind) {
         }
         // The doubtful change may be served until it is reversed.
         ChangeKind::Reversal => *content == after || !acknowledged && *content == doubtful,
+        ChangeKind::RepairAlone => *content == after,
         _ => *content == after || !acknowledged && same(content, &before),
     };
     match kind {
         ChangeKind::Reversal => assert!(before == after && doubtful != after),
+        ChangeKind::RepairAlone => assert_eq!(before, after, "clean stays clean, and all else"),
         _ => assert_ne!(before, after, "{kind:?} must change something"),
     }
     let all: Vec<u8> = (0..=255).collect();

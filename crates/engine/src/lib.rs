@@ -7,6 +7,8 @@
 
 mod device;
 pub mod host;
+mod next;
+mod one_of_each;
 mod volume;
 
 pub use device::block::BlockDevice;
@@ -18,8 +20,9 @@ pub use device::identity::{DeviceKey, Identity, Mark, MarkKind};
 pub use device::memory::MemoryDevice;
 pub use device::recording::{Log, LogEvent, LogKind, Recorder};
 pub use device::spec::{OpenOptions, open_device};
-pub use device::{Backing, Device, Geometry, Manner};
+pub use device::{Backing, Device, Direct, Geometry, Manner, Transferred};
+pub use next::Next;
 pub use volume::{
-    BadRun, Client, Done, FlushDone, FormatOptions, Formatted, MarkError, Payload, Reply, Request,
-    SectorRun, Volume, VolumeError, VolumeInfo, VolumeOptions, format,
+    BadRun, Client, Done, Extent, FlushDone, FormatOptions, Formatted, MarkError, Payload, Remains,
+    Reply, Request, SectorRun, Volume, VolumeError, VolumeInfo, VolumeOptions, format, repair,
 };

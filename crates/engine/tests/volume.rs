@@ -8,8 +8,8 @@ use std::sync::Arc;
 use common::{Bench, accept, ask, begin, flush, original, read, superblock, write};
 use dmremap_core::{Class, Done, Event, Kind, Reason, message};
 use dmremap_engine::{
-    BadRun, Device, ErrorClass, FormatOptions, MemoryDevice, Volume, VolumeError, VolumeOptions,
-    format,
+    BadRun, Device, ErrorClass, FormatOptions, Manner, MemoryDevice, Volume, VolumeError,
+    VolumeOptions, format,
 };
 use dmremap_format::{Header, HeaderMut, PAGE_BYTES, Session, Uuid};
 
@@ -27,6 +27,22 @@ fn a_volume_shows_main_as_it_is() {
     assert_eq!(bench.main.content()[100 * 512..150 * 512], [7; 50 * 512]);
     let status = bench.open().status().unwrap();
     assert_eq!((status.entries, status.metadata.copies_valid), (0, 5));
+}
+
+#[test]
+fn requests_go_in_the_manner_these_tests_are_about() {
+    let wanted = common::manner().unwrap_or(Manner::Threads);
+    let bench = Bench::formatted(MAIN, SPARE, 512);
+    let volume = bench.open();
+    if wanted == Manner::Ring && volume.manners() != [wanted; 2] {
+        let test = concat!(module_path!(), "::requests_go_in_the_manner_these_tests_are_about");
+        return common::skip(test, "no io_uring, or no O_DIRECT where tests have their files");
+    }
+    assert_eq!(volume.manners(), [wanted; 2]);
+    assert_eq!(write(&volume, 8, 8, 1), []);
+    assert_eq!(read(&volume, 8, 8).1, []);
+    let brought = bench.faulty_main.brought.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(brought, if wanted == Manner::Threads { 0 } else { 2 });
 }
 
 #[test]
@@ -77,6 +93,8 @@ fn failure_9_02_unreadable_blocks_are_errors_until_they_are_written() {
 
 #[test]
 fn requests_of_every_size_over_moved_neighbours() {
+    // A disk takes its time: fewer sizes there.
+    let stride = if common::manner().is_some() { 5 } else { 1 };
     for block in [512u32, 4096] {
         let step = u64::from(block / 512);
         let bench = Bench::formatted(MAIN, SPARE, block);
@@ -95,7 +113,7 @@ fn requests_of_every_size_over_moved_neighbours() {
             model[sector as usize * 512..(sector + sectors) as usize * 512].to_vec()
         };
         for start in (48..120).step_by(step as usize) {
-            for len in (step..=80).step_by(step as usize) {
+            for len in (step..=80).step_by(step as usize * stride) {
                 let (data, errors) = read(&volume, start, len as u32);
                 assert_eq!(errors, [], "{start}+{len}");
                 assert!(data == expect(start, len), "{start}+{len} of blocks of {block}");
@@ -195,13 +213,15 @@ fn opens_and_closes_leak_neither_threads_nor_descriptors() {
     // In a process of its own, since other tests start threads of theirs.
     if std::env::var_os("DMREMAP_LEAK_CHILD").is_none() {
         let me = std::env::current_exe().unwrap();
-        let name = "opens_and_closes_leak_neither_threads_nor_descriptors";
+        let (_, module) = concat!(module_path!(), "::").split_once("::").unwrap();
+        let name = format!("{module}opens_and_closes_leak_neither_threads_nor_descriptors");
         let child = std::process::Command::new(me)
-            .args(["--exact", name, "--test-threads=1"])
+            .args(["--exact", &name, "--test-threads=1"])
             .env("DMREMAP_LEAK_CHILD", "1")
             .output()
             .unwrap();
-        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        let out = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && out.contains("1 passed"), "{out}");
         return;
     }
     let bench = Bench::formatted(MAIN, SPARE, 512);
@@ -325,13 +345,13 @@ fn messages_move_units_and_bring_them_home() {
 
 /// A device that counts its reads, and keeps every operation until the test lets it go.
 struct Held {
-    disk: Arc<MemoryDevice>,
+    disk: Arc<dyn Device>,
     reads: std::sync::atomic::AtomicU64,
     gate: (std::sync::Mutex<(bool, u32)>, std::sync::Condvar),
 }
 
 impl Held {
-    fn new(disk: Arc<MemoryDevice>) -> Arc<Held> {
+    fn new(disk: Arc<dyn Device>) -> Arc<Held> {
         Arc::new(Held { disk, reads: Default::default(), gate: Default::default() })
     }
 
@@ -391,8 +411,8 @@ impl Device for Held {
 #[test]
 fn a_stuck_main_holds_up_neither_the_spare_nor_anything_after_its_answer() {
     let bench = Bench::formatted(MAIN, SPARE, 512);
-    let main = Held::new(bench.main.clone());
-    let volume = Volume::open(main.clone(), bench.spare.clone(), &accept(), |_| {}).unwrap();
+    let main = Held::new(bench.main.0.clone());
+    let volume = Volume::open(main.clone(), bench.spare.0.clone(), &accept(), |_| {}).unwrap();
     assert!(matches!(volume.act(message::parse("remap 800").unwrap()), Done::Remapped { .. }));
     main.hold(true);
     let stuck: Vec<_> =
@@ -412,8 +432,8 @@ fn a_stuck_main_holds_up_neither_the_spare_nor_anything_after_its_answer() {
 #[test]
 fn an_open_reads_ahead_and_falls_back_where_a_run_is_bad() {
     let bench = Bench::new(MAIN, 65_536, 512);
-    let spare = Held::new(bench.spare.clone());
-    let devices: (Arc<dyn Device>, Arc<dyn Device>) = (bench.main.clone(), spare.clone());
+    let spare = Held::new(bench.spare.0.clone());
+    let devices: (Arc<dyn Device>, Arc<dyn Device>) = (bench.main.0.clone(), spare.clone());
     let options = FormatOptions { max_entries: Some(126 * 100), ..FormatOptions::default() };
     format(&devices.0, &devices.1, &options).unwrap();
     spare.reads.store(0, std::sync::atomic::Ordering::Relaxed);

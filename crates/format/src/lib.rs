@@ -25,6 +25,7 @@ mod header_rows;
 pub mod identity;
 mod layout;
 pub mod legacy;
+mod one_of_each;
 mod page;
 mod probe;
 mod probe_rules;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use super::*;
@@ -12,7 +13,7 @@ fn the_deadline_holds_until_it_is_lifted_and_leaves_no_timeout_behind() {
     let Transport { reader, control, .. } = Transport::unix(near);
     let link = Arc::new(Link::new(Credits { requests: 1, bytes: 0 }, control));
     let deadline = Some(Instant::now() + Duration::from_millis(5));
-    let mut timed = Timed { reader, link, deadline };
+    let mut timed = Timed { reader, link, deadline, wire: None };
     far.write_all(b"ab").unwrap();
     let mut byte = [0];
     timed.read_exact(&mut byte).unwrap();
@@ -55,6 +56,8 @@ impl Write for Slow {
     }
 }
 
+impl Outgoing for Slow {}
+
 #[test]
 fn replies_are_sent_whole_however_little_the_stream_takes_at_a_time() {
     let (near, _far) = UnixStream::pair().unwrap();
@@ -63,20 +66,20 @@ fn replies_are_sent_whole_however_little_the_stream_takes_at_a_time() {
     let mut expected = Vec::new();
     for cookie in 0..5_u64 {
         let data = vec![cookie as u8; 13 * cookie as usize];
-        let credit = link.admit(data.len() as u64).unwrap();
-        link.begin().unwrap();
-        let done = link.done(cookie, credit, data.len() as u32);
+        let mut credit = link.admit(data.len() as u64).unwrap();
+        link.begin(&mut credit).unwrap();
+        let read = (cookie > 0).then_some((0, data.len() as u32));
+        let done = link.done(Asked { cookie, read, structured: false, whole: false }, credit);
         expected.extend(crate::protocol::encode_simple_reply(cookie, 0));
         expected.extend(&data);
         done(crate::Reply::good(Buffer::from(&data[..])));
     }
-    let mut batch = Vec::new();
-    link.next_batch(&mut batch);
-    assert_eq!((batch.len(), link.owed()), (5, 5));
+    let batch = link.next_batch();
+    assert_eq!(link.owed(), 5);
     let mut slow = Slow { taken: Vec::new(), calls: 0 };
     send(&mut slow, &batch, &link).unwrap();
     assert_eq!(slow.taken, expected);
-    link.sent(&mut batch);
+    link.sent(batch, expected.len());
     assert_eq!(link.owed(), 0);
     // With the last word said there is no patience.
     link.drain();

@@ -88,11 +88,11 @@ impl fmt::Display for Error {
         match self {
             Error::InUse { path } => write!(
                 f,
-                "a server is listening on {path:?}: choose another path or stop that server"
+                "a server is listening on {path:?}: take another path or stop that server"
             ),
             Error::NotASocket { path } => write!(
                 f,
-                "{path:?} exists and is no socket: choose another path or remove it yourself"
+                "{path:?} exists and is no socket: take another path or remove it yourself"
             ),
             Error::PathTooLong { path } => write!(
                 f,
@@ -101,8 +101,8 @@ impl fmt::Display for Error {
             ),
             Error::Remote { address } => write!(
                 f,
-                "{address} can be reached from other hosts and clients are not authenticated: \
-                 listen on 127.0.0.1 or [::1], or allow remote clients explicitly"
+                "{address} can be reached from other hosts, and NBD asks nobody who they are: \
+                 listen on 127.0.0.1 or [::1], or say --insecure-tcp"
             ),
             Error::Inherited { fd: Some(fd), what } => {
                 write!(f, "inherited descriptor {fd} {what}: see sd_listen_fds(3)")

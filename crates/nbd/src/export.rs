@@ -77,9 +77,22 @@ pub struct Request {
     /// Answer only when the change is on stable storage. May stand on any command, and means
     /// nothing on a read or flush.
     pub fua: bool,
-    /// `len` bytes for a read (to be filled) and a write, empty otherwise. Aligned for O_DIRECT. It
-    /// goes back with the reply.
+    /// `len` bytes for a read (they hold anything and are to be filled) and a write, empty
+    /// otherwise. Aligned for O_DIRECT. It goes back with the reply.
     pub data: Buffer,
+}
+
+/// A part of a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadRange {
+    /// First byte of the export.
+    pub offset: u64,
+    /// Bytes, at least one.
+    pub len: u32,
+    /// The error.
+    pub error: Errno,
+    /// For a person: what is the matter there.
+    pub message: &'static str,
 }
 
 /// How a request ended.
@@ -90,19 +103,30 @@ pub struct Reply {
     pub result: Result<(), Errno>,
     /// The request's buffer; of a good read, filled whole.
     pub data: Buffer,
+    /// What failed, if not all of it did.
+    pub bad: Vec<BadRange>,
 }
 
 impl Reply {
     /// Success. `data` is the request's buffer; of a read all of it must have been filled.
     #[must_use]
     pub fn good(data: Buffer) -> Reply {
-        Reply { result: Ok(()), data }
+        Reply { result: Ok(()), data, bad: Vec::new() }
     }
 
     /// Failure as a whole; the client learns the number through [`Errno::wire`].
     #[must_use]
     pub fn failed(error: Errno) -> Reply {
-        Reply { result: Err(error), data: Buffer::default() }
+        Reply { result: Err(error), data: Buffer::default(), bad: Vec::new() }
+    }
+
+    /// Failure of the ranges `bad` and of nothing else: they ascend, do not overlap and lie inside
+    /// the request. Of a read, all of `data` outside of them has been filled, and what they hold
+    /// goes to nobody. Without a bad range it is success.
+    #[must_use]
+    pub fn partly(data: Buffer, bad: Vec<BadRange>) -> Reply {
+        let result = bad.first().map_or(Ok(()), |bad| Err(bad.error));
+        Reply { result, data, bad }
     }
 }
 
@@ -129,7 +153,7 @@ pub struct ExportInfo {
     pub can_write_zeroes: bool,
     /// A flush on one connection covers writes answered on every other: a client may use several.
     pub multi_connection: bool,
-    /// A disk that turns.
+    /// A disk that turns, as far as is known.
     pub rotational: bool,
 }
 
@@ -152,7 +176,30 @@ pub trait Connection: Send {
     /// Takes a request and returns soon, answering it through `done` now or later, in any order
     /// with others. Blocking here holds up this client only. Requests come in the order in which
     /// the client sent them.
+    ///
+    /// A long read comes in parts if the client understands that, each a request of its own.
     fn submit(&mut self, request: Request, done: Done);
+
+    /// What `len` bytes at `offset`, whole blocks inside the export, take of space: extents one
+    /// behind the other from `offset` on, at most `most` (at least 1), each of whole blocks; they
+    /// need not reach the end of the range. A hole reads as zeros, and whoever cannot be sure says
+    /// data. It may block, which holds up this client only.
+    ///
+    /// # Errors
+    /// The client is told.
+    fn extents(&mut self, offset: u64, len: u32, most: usize) -> Result<Vec<Extent>, Errno> {
+        let _ = (offset, most);
+        Ok(vec![Extent { len, hole: false }])
+    }
+}
+
+/// A stretch of an export that is one hole, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes.
+    pub len: u32,
+    /// It takes no space and reads as zeros. Otherwise nothing is said.
+    pub hole: bool,
 }
 
 #[cfg(test)]

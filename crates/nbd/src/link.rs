@@ -7,6 +7,15 @@
 //! submitted until then: a shutdown waits for what is owed, not for a client that is slowly sending
 //! a payload.
 //!
+//! Replies leave in the order of the queue. Whoever sends has taken the front of the queue and set
+//! `sending`; the one who finds it set leaves its replies to that thread, which looks at the queue
+//! again before it rests. Two threads send. The *writer* waits for the client as long as it takes.
+//! The *reader* sends what was answered on its own thread, before it goes to wait for the client,
+//! and never waits in a send: what the socket does not take at once is the writer's. So an export
+//! that answers at once costs no other thread's waking, an answer on any other thread wakes the
+//! writer, and a client that does not fetch its replies stops nobody but, in the end, its own
+//! reader.
+//!
 //! A connection ends in one of three ways. The reader has met the end of the stream, DISC or
 //! something it cannot follow ([`Link::drain`]): what was submitted is answered and sent, then it
 //! closes. The server stops ([`Link::stop`]): new requests are answered `ESHUTDOWN`, and it closes
@@ -14,15 +23,21 @@
 //! past a shutdown's limit; queued replies are dropped and so is every later one.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
-use crate::Buffer;
 use crate::export::{Done, Errno, Reply};
-use crate::protocol::{MAX_REQUEST_BYTES, SIMPLE_REPLY_BYTES, encode_simple_reply};
+use crate::protocol::MAX_REQUEST_BYTES;
+use crate::reply::{self, Asked, Frame};
 use crate::transport::Control;
 
 /// Replies sent together at most; each is up to two slices of a gathered send.
 const BATCH: usize = 64;
+/// From so many queued replies or bytes on the reader sends before it takes the next request: a
+/// small batch is still in the processor's cache, and the client begins sooner.
+const ENOUGH_FRAMES: usize = 32;
+const ENOUGH_BYTES: usize = 128 << 10;
 
 /// Credits of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -31,35 +46,69 @@ pub(crate) struct Credits {
     pub bytes: u64,
 }
 
-/// A credit taken; it must be given back through a [`Frame`] or [`Link::release`].
-#[derive(Clone, Copy, Debug)]
+/// A credit taken; it goes back with the frames of the reply, or through [`Link::release`].
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Credit {
+    requests: u32,
     bytes: u64,
+    owed: u32,
 }
 
-/// One reply ready for the wire.
-pub(crate) struct Frame {
-    pub head: [u8; SIMPLE_REPLY_BYTES],
-    pub payload: Buffer,
+/// A frame in the queue, with what its sending gives back.
+struct Queued {
+    frame: Frame,
     credit: Credit,
-    owed: bool,
+}
+
+/// Frames taken off the queue to be sent, oldest first.
+#[derive(Default)]
+pub(crate) struct Batch {
+    frames: VecDeque<Queued>,
+    /// Bytes of the first frame that are on the wire already.
+    sent: usize,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// What is left to send: the parts of every frame in turn.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let mut skip = self.sent;
+        let parts = self.frames.iter().flat_map(|q| [q.frame.head(), q.frame.payload()]);
+        parts.filter_map(move |part| {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            let rest = &part[skipped..];
+            (!rest.is_empty()).then_some(rest)
+        })
+    }
 }
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Frame>,
+    queue: VecDeque<Queued>,
+    /// Bytes of the first frame in the queue that are on the wire already.
+    sent: usize,
+    queued_bytes: usize,
+    /// A thread has taken replies and sends them.
+    sending: bool,
     requests: u32,
     bytes: u64,
     owed: u32,
     stopping: bool,
     draining: bool,
     closed: bool,
+    reader_waits: bool,
+    writer_waits: bool,
 }
 
 /// The link. Each condition has one waiter.
 pub(crate) struct Link {
     credits: Credits,
     control: Box<dyn Control>,
+    reader: ThreadId,
     state: Mutex<State>,
     /// The reader waits for a credit, or for the last request to end.
     room: Condvar,
@@ -68,11 +117,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// A link whose reader is the calling thread.
     pub fn new(credits: Credits, control: Box<dyn Control>) -> Link {
         let bytes = credits.bytes.max(u64::from(MAX_REQUEST_BYTES));
         let credits = Credits { requests: credits.requests.max(1), bytes };
         let state = Mutex::new(State::default());
-        Link { credits, control, state, room: Condvar::new(), work: Condvar::new() }
+        let (room, work) = (Condvar::new(), Condvar::new());
+        Link { credits, control, reader: thread::current().id(), state, room, work }
     }
 
     pub fn control(&self) -> &dyn Control {
@@ -83,86 +134,182 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a credit for one request with `bytes` of data, at most [`MAX_REQUEST_BYTES`];
-    /// `None` when the connection is closed.
-    pub fn admit(&self, bytes: u64) -> Option<Credit> {
-        let mut state = self.lock();
-        while !state.closed
-            && (state.requests >= self.credits.requests || state.bytes + bytes > self.credits.bytes)
-        {
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.closed {
+    /// A credit for one request with `bytes` of data, at most [`MAX_REQUEST_BYTES`], if there is
+    /// room.
+    pub fn try_admit(&self, bytes: u64) -> Option<Credit> {
+        self.take_credit(&mut self.lock(), bytes)
+    }
+
+    fn take_credit(&self, state: &mut State, bytes: u64) -> Option<Credit> {
+        let room =
+            state.requests < self.credits.requests && state.bytes + bytes <= self.credits.bytes;
+        if state.closed || !room {
             return None;
         }
         state.requests += 1;
         state.bytes += bytes;
-        Some(Credit { bytes })
+        Some(Credit { requests: 1, bytes, owed: 0 })
+    }
+
+    /// Waits for a credit; `None` when the connection is closed.
+    pub fn admit(&self, bytes: u64) -> Option<Credit> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(credit) = self.take_credit(&mut state, bytes) {
+                return Some(credit);
+            }
+            state = self.reader_rests(state);
+        }
+    }
+
+    /// The reader waits for something to be given back; what it has not sent is the writer's.
+    fn reader_rests<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.wake_writer(&mut state);
+        state.reader_waits = true;
+        state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.reader_waits = false;
+        state
     }
 
     /// Gives back a credit whose request came to nothing.
     pub fn release(&self, credit: Credit) {
         let mut state = self.lock();
-        give_back(&mut state, credit, false);
-        self.room.notify_one();
+        self.give_back(&mut state, credit);
     }
 
     /// The request is about to be submitted. Refused once the server stops or the client is gone.
-    pub fn begin(&self) -> Result<(), Errno> {
+    pub fn begin(&self, credit: &mut Credit) -> Result<(), Errno> {
         let mut state = self.lock();
         if state.stopping || state.closed {
             return Err(Errno::ESHUTDOWN);
         }
         state.owed += 1;
+        credit.owed = 1;
         Ok(())
     }
 
-    /// Answers a request that was not submitted with the error number `wire`.
-    pub fn refuse(&self, cookie: u64, credit: Credit, wire: u32) {
-        let head = encode_simple_reply(cookie, wire);
-        self.push(Frame { head, payload: Buffer::default(), credit, owed: false });
+    /// Answers a whole request on the reader's own thread.
+    pub fn answer(&self, asked: &Asked, credit: Credit, frame: Frame) {
+        self.push(asked, frame, credit, None);
     }
 
-    /// What the export answers a request through after [`Link::begin`]. `read_bytes` is the length
-    /// of a read and 0 for everything else.
-    pub fn done(self: &Arc<Link>, cookie: u64, credit: Credit, read_bytes: u32) -> Done {
-        let mut answer = Answer { link: Arc::clone(self), cookie, credit, read_bytes, sent: false };
+    /// What the export answers a request through after [`Link::begin`].
+    pub fn done(self: &Arc<Link>, asked: Asked, credit: Credit) -> Done {
+        self.part_done(asked, credit, None)
+    }
+
+    /// What it answers one of several parts of a read through, with that part's share of the
+    /// credit's bytes; the request's own credit goes back with the part that is answered last.
+    pub fn part_done(
+        self: &Arc<Link>,
+        asked: Asked,
+        credit: Credit,
+        parts: Option<Arc<Parts>>,
+    ) -> Done {
+        let mut answer = Answer { link: Arc::clone(self), asked, credit, parts, sent: false };
         Box::new(move |reply| answer.send(reply))
     }
 
-    fn push(&self, frame: Frame) {
+    fn push(&self, asked: &Asked, mut frame: Frame, mut credit: Credit, parts: Option<&Parts>) {
         let mut state = self.lock();
+        // Under the lock: the part that ends the reply is the last one in the queue too.
+        let last = parts.is_none_or(|parts| parts.left.fetch_sub(1, Ordering::Relaxed) == 1);
+        if last {
+            frame.end(asked);
+            if let Some(parts) = parts {
+                credit.requests = parts.credit.requests;
+                credit.owed = parts.credit.owed;
+            }
+        }
         if state.closed {
-            give_back(&mut state, frame.credit, frame.owed);
-            self.room.notify_one();
-        } else {
-            state.queue.push_back(frame);
+            self.give_back(&mut state, credit);
+            return;
+        }
+        state.queued_bytes += frame.len();
+        state.queue.push_back(Queued { frame, credit });
+        if thread::current().id() != self.reader {
+            self.wake_writer(&mut state);
+        }
+    }
+
+    fn wake_writer(&self, state: &mut State) {
+        if state.writer_waits && !state.sending && !state.queue.is_empty() {
+            state.writer_waits = false;
             self.work.notify_one();
         }
     }
 
-    /// The next replies to send, in order; empty when there will be none any more.
-    pub fn next_batch(&self, batch: &mut Vec<Frame>) {
-        let mut state = self.lock();
-        while state.queue.is_empty() && !state.closed {
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        let take = state.queue.len().min(BATCH);
-        batch.extend(state.queue.drain(..take));
+    /// Whether the reader should send before it takes more requests.
+    pub fn has_enough(&self) -> bool {
+        let state = self.lock();
+        state.queue.len() >= ENOUGH_FRAMES || state.queued_bytes >= ENOUGH_BYTES
     }
 
-    /// The replies of `batch` are on the wire (or lost with a closed connection).
-    pub fn sent(&self, batch: &mut Vec<Frame>) {
+    fn take(state: &mut State) -> Batch {
+        state.sending = true;
+        let take = state.queue.len().min(BATCH);
+        let frames: VecDeque<Queued> = if take == state.queue.len() {
+            std::mem::take(&mut state.queue)
+        } else {
+            state.queue.drain(..take).collect()
+        };
+        state.queued_bytes -= frames.iter().map(|q| q.frame.len()).sum::<usize>();
+        Batch { frames, sent: std::mem::take(&mut state.sent) }
+    }
+
+    /// Replies for the reader to send; nothing while another thread sends, or on a closed
+    /// connection.
+    pub fn batch_now(&self) -> Option<Batch> {
         let mut state = self.lock();
-        for frame in batch.iter() {
-            give_back(&mut state, frame.credit, frame.owed);
+        let idle = !state.sending && !state.closed && !state.queue.is_empty();
+        idle.then(|| Link::take(&mut state))
+    }
+
+    /// Replies for the writer to send; empty when there will be none any more.
+    pub fn next_batch(&self) -> Batch {
+        let mut state = self.lock();
+        while !state.closed && (state.sending || state.queue.is_empty()) {
+            state.writer_waits = true;
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.writer_waits = false;
+        }
+        if state.closed { Batch::default() } else { Link::take(&mut state) }
+    }
+
+    /// The first `bytes` bytes of `batch` are on the wire; the rest goes back to the front of the
+    /// queue, for the writer.
+    pub fn sent(&self, mut batch: Batch, bytes: usize) {
+        let mut sent = batch.sent + bytes;
+        let mut whole = 0;
+        while let Some(first) = batch.frames.get(whole).filter(|q| q.frame.len() <= sent) {
+            sent -= first.frame.len();
+            whole += 1;
+        }
+        let mut state = self.lock();
+        state.sending = false;
+        for queued in batch.frames.iter().take(whole) {
+            self.give_back(&mut state, queued.credit);
+        }
+        let rest = batch.frames.split_off(whole);
+        if state.closed {
+            rest.iter().for_each(|queued| self.give_back(&mut state, queued.credit));
+        } else if !rest.is_empty() {
+            state.sent = sent;
+            state.queued_bytes += rest.iter().map(|q| q.frame.len()).sum::<usize>();
+            for queued in rest.into_iter().rev() {
+                state.queue.push_front(queued);
+            }
+            self.wake_writer(&mut state);
         }
         if state.stopping && state.owed == 0 {
             self.close_locked(&mut state);
         }
-        self.room.notify_one();
         drop(state);
-        batch.clear();
+        // The memory goes back to the pool outside the lock.
+        drop(batch);
     }
 
     /// The reader reads no more: waits until everything admitted has been sent or dropped, then
@@ -171,7 +318,7 @@ impl Link {
         let mut state = self.lock();
         state.draining = true;
         while state.requests > 0 {
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.reader_rests(state);
         }
         self.close_locked(&mut state);
     }
@@ -211,52 +358,56 @@ impl Link {
             return;
         }
         state.closed = true;
-        for frame in std::mem::take(&mut state.queue) {
-            give_back(state, frame.credit, frame.owed);
+        for queued in std::mem::take(&mut state.queue) {
+            self.give_back(state, queued.credit);
         }
         self.control.close();
         self.room.notify_one();
         self.work.notify_one();
     }
+
+    fn give_back(&self, state: &mut State, credit: Credit) {
+        state.requests -= credit.requests;
+        state.bytes -= credit.bytes;
+        state.owed -= credit.owed;
+        if state.reader_waits {
+            self.room.notify_one();
+        }
+    }
 }
 
-fn give_back(state: &mut State, credit: Credit, owed: bool) {
-    state.requests -= 1;
-    state.bytes -= credit.bytes;
-    state.owed -= u32::from(owed);
+/// A read that is answered in several parts.
+pub(crate) struct Parts {
+    left: AtomicU32,
+    credit: Credit,
+}
+
+impl Parts {
+    /// For a request of so many parts.
+    pub fn new(parts: u32, credit: Credit) -> Arc<Parts> {
+        Arc::new(Parts { left: AtomicU32::new(parts), credit })
+    }
+
+    /// The credit of a part with so many bytes.
+    pub fn share(bytes: u32) -> Credit {
+        Credit { bytes: u64::from(bytes), ..Credit::default() }
+    }
 }
 
 /// A submitted request's answer. Dropped unsent it answers `EIO`.
 struct Answer {
     link: Arc<Link>,
-    cookie: u64,
+    asked: Asked,
     credit: Credit,
-    read_bytes: u32,
+    parts: Option<Arc<Parts>>,
     sent: bool,
 }
 
 impl Answer {
     fn send(&mut self, reply: Reply) {
         self.sent = true;
-        let mut payload = Buffer::default();
-        let wire = match reply.result {
-            Ok(()) if self.read_bytes == 0 => 0,
-            Ok(()) if reply.data.len() == self.read_bytes as usize => {
-                payload = reply.data;
-                0
-            }
-            Ok(()) => {
-                tracing::error!(
-                    "the export answered a read of {} bytes with {}; the client is told EIO",
-                    self.read_bytes,
-                    reply.data.len()
-                );
-                Errno::EIO.wire()
-            }
-            Err(error) => error.wire(),
-        };
-        let head = encode_simple_reply(self.cookie, wire);
-        self.link.push(Frame { head, payload, credit: self.credit, owed: true });
+        let frame = reply::answer(&self.asked, reply);
+        self.link.push(&self.asked, frame, self.credit, self.parts.as_deref());
     }
 }
 

@@ -2,7 +2,7 @@
 //! The byte streams a connection can run over, and what can be done to one from another thread.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 /// What other threads may do to a stream while its reader and writer sleep in it.
 pub(crate) trait Control: Send + Sync {
@@ -21,10 +22,19 @@ pub(crate) trait Control: Send + Sync {
     fn close(&self);
 }
 
+/// The sending half of a stream.
+pub(crate) trait Outgoing: Write + Send {
+    /// Sends what can be sent without waiting: `WouldBlock` if that is nothing, and always where
+    /// the stream cannot tell.
+    fn send_now(&mut self, _slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
 /// A stream cut into its parts.
 pub(crate) struct Transport {
     pub reader: Box<dyn Read + Send>,
-    pub writer: Box<dyn Write + Send>,
+    pub writer: Box<dyn Outgoing>,
     pub control: Box<dyn Control>,
 }
 
@@ -52,7 +62,7 @@ impl Transport {
 
     /// Any two halves. Nothing can wake a thread that sleeps in one of them.
     pub fn pair(reader: Box<dyn Read + Send>, writer: Box<dyn Write + Send>) -> Transport {
-        Transport { reader, writer, control: Box::new(NoControl) }
+        Transport { reader, writer: Box::new(Half(writer)), control: Box::new(NoControl) }
     }
 
     /// Two file descriptors, pipes for instance. The reader can be woken, a writer that sleeps in a
@@ -61,7 +71,7 @@ impl Transport {
         let (wake, woken) = UnixStream::pair()?;
         Ok(Transport {
             reader: Box::new(WokenReader { file: File::from(reader), woken }),
-            writer: Box::new(File::from(writer)),
+            writer: Box::new(Half(Box::new(File::from(writer)))),
             control: Box::new(Wake(wake)),
         })
     }
@@ -86,7 +96,7 @@ where
         (&*self.0).write(buf)
     }
 
-    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         (&*self.0).write_vectored(bufs)
     }
 
@@ -94,6 +104,36 @@ where
         (&*self.0).flush()
     }
 }
+
+impl<S> Outgoing for Shared<S>
+where
+    S: AsFd + Send + Sync,
+    for<'a> &'a S: Write,
+{
+    fn send_now(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(sendmsg(&*self.0, slices, &mut SendAncillaryBuffer::default(), flags)?)
+    }
+}
+
+/// Anything that can be written to.
+struct Half(Box<dyn Write + Send>);
+
+impl Write for Half {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Outgoing for Half {}
 
 // A failure of what follows means that the socket is gone already, and the next read or write will
 // say so.

@@ -12,7 +12,10 @@ mod common;
 use std::io::{self, Cursor, Write};
 use std::sync::{Arc, Mutex};
 
-use common::raw::{DISC, FLUSH, FUA, READ, TRIM, WRITE, WRITE_ZEROES, go_data, option_bytes};
+use common::raw::{
+    BLOCK_STATUS, CACHE, Chunk, DF, DISC, FLUSH, FUA, READ, REQ_ONE, Says, TRIM, WRITE,
+    WRITE_ZEROES, go_data, meta_data, option_bytes,
+};
 use common::{Memory, Random, config, info};
 use dmremap_nbd::{End, ExportInfo, MAX_REQUEST_BYTES, Server};
 
@@ -68,17 +71,23 @@ fn negotiation(random: &mut Random) -> Vec<u8> {
     let flags = if random.below(10) == 0 { random.next() as u32 } else { random.below(4) as u32 };
     let mut out = flags.to_be_bytes().to_vec();
     for _ in 0..random.below(8) {
-        let option = match random.below(3) {
-            0 => random.below(12) as u32,
+        let option = match random.below(4) {
+            0 => random.below(13) as u32,
             1 => 6 + random.below(2) as u32,
+            2 => 8 + random.below(3) as u32,
             _ => random.next() as u32,
         };
         let len = random.below(40) as usize;
-        let data = match random.below(4) {
+        let name: &[u8] = if random.below(2) == 0 { b"disk" } else { b"" };
+        let data = match random.below(8) {
             0 => random.bytes(len),
             1 => go_data(b"", &[random.below(5) as u16]),
             2 => go_data(b"disk", &[3, random.next() as u16]),
-            _ => go_data(&random.bytes(len), &[]),
+            3 => go_data(&random.bytes(len), &[]),
+            4 => meta_data(name, &[&b"base:allocation"[..]; 70][..random.below(70) as usize]),
+            5 => meta_data(name, &[b"base:", &random.bytes(len), b""]),
+            6 => name.to_vec(),
+            _ => Vec::new(),
         };
         let mut bytes = option_bytes(option, &data);
         if random.below(4) == 0 {
@@ -97,13 +106,22 @@ fn negotiation(random: &mut Random) -> Vec<u8> {
 fn assert_well_formed(sent: &[u8], seed: u64) -> bool {
     let mut rest = sent.strip_prefix(b"NBDMAGICIHAVEOPT\0\x03").expect("a greeting");
     while !rest.is_empty() {
-        assert_eq!(rest[..8], 0x0003_e889_0455_65a9_u64.to_be_bytes(), "seed {seed}");
+        let magic = 0x0003_e889_0455_65a9_u64.to_be_bytes();
+        if matches!(rest.len(), 10 | 134) && rest[..8] != magic {
+            // The answer to EXPORT_NAME, which is no reply like others.
+            assert_eq!(rest[..8], SIZE.to_be_bytes(), "seed {seed}");
+            assert_eq!(rest[9] & 1, 1, "seed {seed}");
+            assert!(rest[10..].iter().all(|b| *b == 0), "seed {seed}");
+            return true;
+        }
+        assert_eq!(rest[..8], magic, "seed {seed}");
         let option = u32::from_be_bytes(rest[8..12].try_into().unwrap());
         let kind = u32::from_be_bytes(rest[12..16].try_into().unwrap());
         let len = u32::from_be_bytes(rest[16..20].try_into().unwrap()) as usize;
         rest = &rest[20 + len..];
-        let known = [1, 3, 0x8000_0001, 0x8000_0003, 0x8000_0006, 0x8000_0009];
-        assert!(known.contains(&kind), "seed {seed}: {kind:#x}");
+        let known =
+            [1, 2, 3, 4, 0x8000_0001, 0x8000_0003, 0x8000_0006, 0x8000_0009].contains(&kind);
+        assert!(known, "seed {seed}: {kind:#x}");
         if option == 7 && kind == 1 {
             // The 30 bytes behind are no request.
             assert!(rest.is_empty(), "seed {seed}");
@@ -115,19 +133,32 @@ fn assert_well_formed(sent: &[u8], seed: u64) -> bool {
 
 #[test]
 fn random_requests_are_answered_as_the_model_does() {
+    random_requests(false);
+}
+
+#[test]
+fn random_requests_are_answered_as_the_model_does_in_structured_replies() {
+    random_requests(true);
+}
+
+fn random_requests(structured: bool) {
     let (mut good, mut bad) = (0, 0);
     for seed in 0..SESSIONS {
         let mut random = Random::new(seed ^ (1 << 40));
         let mut input = 3_u32.to_be_bytes().to_vec();
+        if structured {
+            input.extend(option_bytes(8, b""));
+            input.extend(option_bytes(10, &meta_data(b"disk", &[b"base:allocation"])));
+        }
         input.extend(option_bytes(7, &go_data(b"disk", &[3])));
         let memory = Memory::with(export());
         let greeting = session(&memory, input.clone()).0;
 
-        let mut model = Model { content: vec![0; SIZE as usize], sent: greeting };
+        let mut model = Model { content: vec![0; SIZE as usize], answers: Vec::new() };
         let mut left = None;
         for _ in 0..random.below(40) {
             let request = Request::random(&mut random);
-            let error = request.error();
+            let error = request.error(structured);
             let whole = request.bytes();
             if random.below(100) == 0 {
                 // Cut off inside the request, or at its start.
@@ -152,7 +183,9 @@ fn random_requests_are_answered_as_the_model_does() {
             left = Some("garbage");
         }
         let (sent, end) = session(&memory, input);
-        assert!(sent == model.sent, "seed {seed} ({left:?}): what was sent differs");
+        let sent = sent.strip_prefix(&greeting[..]).expect("the same greeting");
+        let answers = model.check(sent, structured);
+        assert!(answers.is_none(), "seed {seed} ({left:?}): {}", answers.unwrap_or_default());
         assert!(memory.content(0, SIZE as usize) == model.content, "seed {seed}: content");
         match (left, &end) {
             (Some("disc"), End::Disconnected) => {}
@@ -182,7 +215,7 @@ impl Request {
             6..12 => WRITE,
             12..14 => TRIM,
             14..16 => WRITE_ZEROES,
-            16 => FLUSH,
+            16 => [FLUSH, CACHE, BLOCK_STATUS][random.below(3) as usize],
             17 if random.below(4) == 0 => DISC,
             17 | 18 => random.below(10) as u16,
             _ => random.next() as u16,
@@ -190,6 +223,8 @@ impl Request {
         let flags = match random.below(6) {
             0 => 1 << random.below(16),
             1 => FUA,
+            2 if command == READ => DF,
+            2 if command == BLOCK_STATUS => REQ_ONE,
             _ => 0,
         };
         let blocks = SIZE / u64::from(BLOCK);
@@ -220,12 +255,14 @@ impl Request {
     }
 
     /// The error the specification asks for, told in another order than the server tells it.
-    fn error(&self) -> u32 {
+    fn error(&self, structured: bool) -> u32 {
         let len = u64::from(self.len);
         let beyond = u128::from(self.offset) + u128::from(len) > u128::from(SIZE);
         let allowed = match self.command {
             WRITE_ZEROES => 1 | 2 | 16,
-            READ | WRITE | FLUSH | TRIM => 1,
+            READ if structured => 1 | 4,
+            BLOCK_STATUS if structured => 1 | 8,
+            READ | WRITE | FLUSH | TRIM | CACHE => 1,
             _ => return 22,
         };
         if self.flags | allowed != allowed {
@@ -250,26 +287,83 @@ impl Request {
 
 struct Model {
     content: Vec<u8>,
-    sent: Vec<u8>,
+    answers: Vec<Answer>,
+}
+
+struct Answer {
+    cookie: u64,
+    command: u16,
+    offset: u64,
+    len: u32,
+    error: u32,
+    data: Vec<u8>,
 }
 
 impl Model {
     fn answer(&mut self, request: &Request, error: u32) {
-        self.sent.extend(0x6744_6698_u32.to_be_bytes());
-        self.sent.extend(error.to_be_bytes());
-        self.sent.extend(request.cookie.to_be_bytes());
-        if error != 0 {
-            return;
+        let Request { command, cookie, offset, len, .. } = *request;
+        let mut answer = Answer { cookie, command, offset, len, error, data: Vec::new() };
+        if error == 0 && command != FLUSH {
+            let range = &mut self.content[offset as usize..offset as usize + len as usize];
+            match command {
+                READ => answer.data = range.to_vec(),
+                WRITE => range.fill(request.fill),
+                WRITE_ZEROES => range.fill(0),
+                // What the export in memory does.
+                TRIM => range.fill(0x55),
+                _ => {}
+            }
         }
-        let start = request.offset as usize;
-        let range = &mut self.content[start..start + request.len as usize];
-        match request.command {
-            READ => self.sent.extend_from_slice(range),
-            WRITE => range.fill(request.fill),
-            WRITE_ZEROES => range.fill(0),
-            // What the export in memory does.
-            TRIM => range.fill(0x55),
-            _ => {}
+        self.answers.push(answer);
+    }
+
+    /// How `sent` differs from the answers, if it does.
+    fn check(&self, mut sent: &[u8], structured: bool) -> Option<String> {
+        for answer in &self.answers {
+            let in_chunks =
+                answer.error != 0 || answer.command == READ || answer.command == BLOCK_STATUS;
+            let rest = if structured && in_chunks {
+                answer.check_chunks(sent)
+            } else {
+                let simple = answer.simple();
+                sent.strip_prefix(&simple[..]).ok_or("another simple reply".to_string())
+            };
+            match rest {
+                Ok(rest) => sent = rest,
+                Err(why) => return Some(format!("{why} to request {:#x}", answer.cookie)),
+            }
         }
+        (!sent.is_empty()).then(|| format!("{} bytes too many", sent.len()))
+    }
+}
+
+impl Answer {
+    fn simple(&self) -> Vec<u8> {
+        let mut out = 0x6744_6698_u32.to_be_bytes().to_vec();
+        out.extend(self.error.to_be_bytes());
+        out.extend(self.cookie.to_be_bytes());
+        out.extend(&self.data);
+        out
+    }
+
+    /// What is behind the chunks of this answer.
+    fn check_chunks<'a>(&self, sent: &'a [u8]) -> Result<&'a [u8], String> {
+        let (first, mut rest) = Chunk::parse(sent).ok_or("no chunk")?;
+        let mut chunks = vec![first];
+        while !chunks[chunks.len() - 1].done {
+            let (next, more) = Chunk::parse(rest).ok_or("no further chunk")?;
+            chunks.push(next);
+            rest = more;
+        }
+        if chunks.iter().any(|chunk| chunk.cookie != self.cookie) {
+            return Err("a chunk for another request".into());
+        }
+        let says = &chunks[0].says;
+        let right = match (self.error, self.command) {
+            (0, READ) => *says == Says::Data { offset: self.offset, data: self.data.clone() },
+            (0, _) => *says == Says::Extents(vec![(self.len, 0)]),
+            (error, _) => matches!(says, Says::Error { errno, .. } if *errno == error),
+        };
+        if right { Ok(rest) } else { Err(format!("wrong chunks {chunks:?}")) }
     }
 }

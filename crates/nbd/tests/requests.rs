@@ -89,7 +89,8 @@ fn bad_requests_are_answered_one_by_one_and_never_submitted() {
         (0, FLUSH, 0, whole, EINVAL),
         (0, FLUSH, BLOCK64, 0, EINVAL),
         // Unknown commands and flags.
-        (0, CACHE, 0, whole, EINVAL),
+        (0, CACHE, 512, whole, EINVAL),
+        (NO_HOLE, CACHE, 0, whole, EINVAL),
         (0, BLOCK_STATUS, 0, whole, EINVAL),
         (0, 8, 0, whole, EINVAL),
         (0, u16::MAX, 0, whole, EINVAL),

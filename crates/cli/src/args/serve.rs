@@ -19,6 +19,9 @@ pub struct Serve {
     /// Where to listen: unix:PATH or tcp:HOST:PORT [default: unix:RUN_DIR/NAME.nbd]
     #[arg(long, value_name = "WHERE", conflicts_with = "stdio")]
     pub nbd: Option<String>,
+    /// Let --nbd tcp: listen where other hosts reach it, although NBD asks nobody who they are
+    #[arg(long, requires = "nbd")]
+    pub insecure_tcp: bool,
     /// Speak NBD on standard input and output, to one client
     #[arg(long)]
     pub stdio: bool,

@@ -8,6 +8,7 @@ use dmremap_format::{BlockState, COPIES};
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::{self, Run};
+use crate::spec::word;
 use crate::survey::{Found, Survey, survey, survey_with};
 use crate::view::View;
 
@@ -43,7 +44,8 @@ fn volume<'a>(spec: &str, survey: &'a Survey) -> Outcome<&'a Found> {
         Ok(found) if refusals.is_empty() => Ok(found),
         _ => {
             let what = format!("{}: {}", escaped_bytes(spec), refusals.join("; "));
-            Err(Failure::new(Class::Missing, what).with_next(format!("dmremap examine {spec}")))
+            Err(Failure::new(Class::Missing, what)
+                .with_next(format!("dmremap examine {}", word(spec))))
         }
     }
 }
@@ -66,7 +68,7 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
     let used: std::collections::HashSet<_> =
         used.map(|(_, slot)| (slot.member, slot.spare)).collect();
     let total = found.layout.spare_units();
-    let stamps = found.pages.iter().flatten().map(|page| page.stamp);
+    let stamps = found.pages.iter().flat_map(|page| page.judged).map(|page| page.stamp);
     let stamp = stamps.max().unwrap_or_default().max(found.judgement.page.stamp);
     let numbers = status::Status {
         block_size: header.block_bytes(),

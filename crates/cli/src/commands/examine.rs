@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use dmremap_engine::Next;
 use dmremap_format::{Header, SeenHeader};
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ use crate::args::Examine;
 use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
 use crate::output;
+use crate::remedy;
 use crate::report::{FORMAT_VERSION, uuid_text};
 use crate::survey::{HeaderCopy, HeaderFault, Survey};
 use crate::units::sectors;
@@ -21,7 +23,8 @@ pub fn examine(args: &Examine) -> Outcome<ExitCode> {
     let survey = at_rest::look(&args.device)?;
     if survey.headers.iter().all(|copy| matches!(copy.seen, SeenHeader::Invalid)) {
         let what = format!("{}: no dm-remap metadata", escaped_bytes(&args.device));
-        return Err(Failure::new(Class::Missing, what));
+        let next = remedy::command(&Next::Other(args.device.clone()));
+        return Err(Failure::new(Class::Missing, what).with_next(next));
     }
     let text = if args.json {
         format!("{:#}\n", document(&survey))

@@ -17,6 +17,7 @@ use crate::confirm::confirm;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::newfile::NewFile;
+use crate::remedy::again_with;
 use crate::report::{FORMAT_VERSION, uuid_text};
 use crate::topology::Host;
 use crate::units::{sectors, size};
@@ -222,8 +223,8 @@ fn name(args: &Format) -> Outcome<String> {
             let what = format!("\"{}\" is no name for a volume", escaped_bytes(name));
             let legal = "1 to 64 of the characters A-Z a-z 0-9 _ . -, not \"control\", not \
                          beginning with . or -";
-            Err(Failure::new(Class::Usage, format!("{what}: {legal}"))
-                .with_next("dmremap format --main DEV --spare DEV --name NAME"))
+            let failure = Failure::new(Class::Usage, format!("{what}: {legal}"));
+            Err(failure.with_next(again_with("--name=NAME")))
         }
         None => Ok(spec::volume_name(&args.main)),
     }
@@ -236,18 +237,14 @@ fn check_claims(config: &Config, args: &Format, spare: &str, name: &str) -> Outc
         let main = known.main.to_string_lossy();
         let named = escaped_bytes(known.name.as_str());
         if spec::same(&main, &args.main) && !replaced && !args.force.contains(&Force::Claimed) {
-            let what = format!(
-                "{} is main of \"{named}\" already; --force=claimed gives that volume up",
-                escaped_bytes(&args.main)
-            );
-            return Err(
-                Failure::new(Class::Refused, what).with_next(spec::again("--force=claimed"))
-            );
+            let main = escaped_bytes(&args.main);
+            let what = format!("{main} is main of \"{named}\" already, unless that is given up");
+            let next = again_with("--force=claimed");
+            return Err(Failure::new(Class::Refused, what).with_next(next));
         }
         if known.name == name && !replaced {
             let what = format!("the local configuration has a volume \"{named}\" already");
-            return Err(Failure::new(Class::Busy, what)
-                .with_next("dmremap format --main DEV --spare DEV --name OTHER"));
+            return Err(Failure::new(Class::Busy, what).with_next(again_with("--name=OTHER")));
         }
     }
     Ok(())

@@ -25,6 +25,7 @@ use crate::confirm::confirm;
 use crate::escape::{escaped, escaped_bytes};
 use crate::failure::{Class, Failure, Outcome};
 use crate::marking::Plan;
+use crate::remedy::again_with;
 use crate::report::FORMAT_VERSION;
 use crate::view::{View, control};
 use crate::{output, spec};
@@ -118,7 +119,7 @@ fn read(args: &Import, from: &str, view: &View) -> Outcome<Found> {
     if !table.is_verified() && !args.force.contains(&Force::Unverified) {
         let why = "a v3 table has no checksum that could prove it";
         return Err(
-            refused(Class::Refused, why.to_owned()).with_next(spec::again("--force=unverified"))
+            refused(Class::Refused, why.to_owned()).with_next(again_with("--force=unverified"))
         );
     }
     if table.main_sectors() != view.size_sectors {

@@ -25,8 +25,10 @@ use crate::control::server::Socket;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::marking::Plan;
+use crate::remedy::again_with;
 use crate::report::uuid_text;
 use crate::serving::closing::{Closing, End};
+use crate::serving::notify::Manager;
 use crate::serving::{Answering, Exported, Log};
 use crate::survey::identify;
 use crate::{output, signals, spec, users};
@@ -55,7 +57,8 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
         accept_main: args.accept_main == Some(AcceptMain::Same),
         ..VolumeOptions::default()
     };
-    let (log, events) = Log::start()?;
+    let manager = Manager::default();
+    let (log, events) = Log::start(manager.clone())?;
     let block_sectors = main.logical_block() / 512;
     let on_event = move |event| {
         let _ = events.send((event, block_sectors));
@@ -69,7 +72,7 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     if volume.is_writable() {
         remember(context, args, &main_spec, &volume)?;
     }
-    let served = offer(context, args, &volume, inherited, (ends, ended));
+    let served = offer(context, args, &volume, inherited, (ends, ended), &manager);
     if let Ok(served) = &served {
         served.closing.devices();
     }
@@ -128,12 +131,13 @@ fn with_main(args: &Serve) -> String {
 
 /// A refusal, with the command to be typed where main was the reason.
 fn refused(args: &Serve, error: VolumeError) -> Failure {
-    let next = match &error {
-        VolumeError::Main { judgement: Judgement::Ask(_), .. } => spec::again("--accept-main=same"),
-        VolumeError::Main { .. } | VolumeError::Size { .. } => with_main(args),
-        _ => return error.into(),
-    };
-    Failure::from(error).with_next(next)
+    match &error {
+        VolumeError::Main { judgement: Judgement::Ask(_), .. } => error.into(),
+        VolumeError::Main { .. } | VolumeError::Size { .. } => {
+            Failure::from(error).with_next(with_main(args))
+        }
+        _ => error.into(),
+    }
 }
 
 fn open(args: &Serve, path: &str) -> Outcome<Arc<dyn Device>> {
@@ -151,7 +155,7 @@ fn main_spec(context: &Context, args: &Serve, spare: &dyn Device) -> Outcome<Str
         return Ok(main.clone());
     }
     let identified = identify(spare).map_err(|refusal| {
-        let what = format!("{}: {}", escaped_bytes(&args.spare), refusal.word());
+        let what = format!("{}: {refusal}", escaped_bytes(&args.spare));
         Failure::new(Class::Missing, what)
             .with_next(format!("dmremap examine {}", spec::word(&args.spare)))
     })?;
@@ -208,6 +212,7 @@ fn offer(
     volume: &Arc<Volume>,
     inherited: Vec<Listener>,
     (ends, ended): (Sender<End>, Receiver<End>),
+    manager: &Manager,
 ) -> Outcome<Served> {
     let name = called(volume);
     let run_dir = context.run_dir()?;
@@ -234,9 +239,11 @@ fn offer(
             output::print(&format!("listening {uri}\n"))?;
         }
     }
+    manager.ready(volume);
     if matches!(ended.recv(), Ok(End::Asked)) {
         tracing::info!("closing");
     }
+    manager.stopping();
     closing.requests();
     let left = server.shutdown(LAST_ANSWERS);
     if left.abandoned > 0 {
@@ -250,7 +257,7 @@ fn listener(args: &Serve, usual: PathBuf) -> Outcome<Listener> {
     let Some(given) = &args.nbd else { return Ok(Listener::unix(&usual)?) };
     let wrong = |why: &str| {
         let what = format!("--nbd {}: {why}", escaped_bytes(given));
-        Failure::new(Class::Usage, what).with_next("--nbd unix:PATH or --nbd tcp:HOST:PORT")
+        Failure::new(Class::Usage, what).with_next(again_with("--nbd=unix:PATH"))
     };
     if let Some(path) = given.strip_prefix("unix:") {
         return Ok(Listener::unix(path.as_ref())?);
@@ -258,7 +265,7 @@ fn listener(args: &Serve, usual: PathBuf) -> Outcome<Listener> {
     let Some(address) = given.strip_prefix("tcp:") else { return Err(wrong("what is that?")) };
     let found = address.to_socket_addrs().map_err(|error| wrong(&error.to_string()))?;
     let address = found.into_iter().next().ok_or_else(|| wrong("no such address"))?;
-    Ok(Listener::tcp(address, args.force.contains(&Force::Remote))?)
+    Ok(Listener::tcp(address, args.insecure_tcp)?)
 }
 
 /// Serves the one client on standard input and output, in a thread, so that a signal ends it too.

@@ -14,8 +14,9 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::{BadAnswer, LONGEST_ANSWER, LONGEST_LINE};
-use crate::escape::escaped;
+use crate::escape::{escaped, harmless, is_harmless};
 use crate::failure::{Class, Failure, Outcome};
+use crate::remedy;
 
 /// Sends `line` to the volume whose control socket is at `path`; its answer.
 pub fn ask(path: &Path, line: &str) -> Outcome<Value> {
@@ -39,16 +40,23 @@ impl Talk {
     pub fn ask(&mut self, line: &str) -> Outcome<Value> {
         let path = &self.path;
         if line.len() >= LONGEST_LINE || line.contains('\n') {
-            return Err(Failure::new(Class::Usage, "a message is one line of at most 4095 bytes"));
+            let failure = Failure::new(Class::Usage, "a message is one line of at most 4095 bytes");
+            return Err(failure.with_next("dmremap message NAME help"));
         }
         let sent = self.stream.get_mut().write_all(format!("{line}\n").as_bytes());
-        sent.map_err(|error| Failure::io("write to", path, &error))?;
+        // Who may not speak is told so before anything is read.
+        let unsent = sent.err();
         let mut answer = Vec::new();
         let read = self.stream.by_ref().take(LONGEST_ANSWER).read_until(b'\n', &mut answer);
-        read.map_err(|error| Failure::io("read from", path, &error))?;
+        match unsent {
+            Some(error) if answer.is_empty() => {
+                return Err(Failure::io("write to", path, &error));
+            }
+            _ => read.map_err(|error| Failure::io("read from", path, &error))?,
+        };
         if answer.last() != Some(&b'\n') {
             let what = format!("the server at {} went away without an answer", escaped(path));
-            return Err(Failure::new(Class::Internal, what));
+            return Err(Failure::new(Class::Internal, what).with_next("dmremap serve --spare DEV"));
         }
         let value: Value = serde_json::from_slice(&answer).map_err(|error| {
             let what = format!("the server at {} answered nonsense: {error}", escaped(path));
@@ -58,8 +66,8 @@ impl Talk {
             return Ok(value);
         }
         match serde_json::from_value::<BadAnswer>(value) {
-            Ok(bad) => Err(bad.into()),
-            Err(error) => Err(Failure::new(Class::Internal, format!("an error unread: {error}"))),
+            Ok(bad) => Err(shown(bad)),
+            Err(_) => Err(Failure::new(Class::Internal, "the server's error was not understood")),
         }
     }
 
@@ -83,6 +91,14 @@ pub fn wait_for_end(process: &OwnedFd, limit: Duration) {
             _ => return,
         }
     }
+}
+
+/// What the other end says, made fit to be shown: it may be anybody's program.
+fn shown(bad: BadAnswer) -> Failure {
+    let Failure { class, what, next } = bad.into();
+    let ours = |next: &String| next.split(' ').next() == Some("dmremap") && is_harmless(next);
+    let next = next.filter(|next| ours(next) && remedy::is_command(next));
+    Failure { class, what: harmless(what), next }
 }
 
 fn not_running(path: &Path, error: &std::io::Error) -> Failure {

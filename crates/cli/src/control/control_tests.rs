@@ -10,16 +10,20 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::client::ask;
+use super::peer::Peer;
 use super::server::{Answers, Socket};
 use super::{LONGEST_LINE, server};
 use crate::failure::{Class, Failure, Outcome};
 
+const NEXT: &str = "dmremap status v";
+
 struct Echo;
 
 impl Answers for Echo {
-    fn answer(&self, line: &str) -> Outcome<serde_json::Value> {
+    fn answer(&self, _from: Peer, line: &str) -> Outcome<serde_json::Value> {
         match line {
-            "bad" => Err(Failure::new(Class::Refused, "no\nreally").with_next("good")),
+            "bad" => Err(Failure::new(Class::Refused, "sector 8: no").with_next(NEXT)),
+            "evil" => Err(Failure::new(Class::Refused, "no\nreally\x1b[2J").with_next("reboot")),
             line => Ok(json!({ "line": line })),
         }
     }
@@ -38,8 +42,10 @@ fn a_line_in_a_document_out() {
     let (_base, _socket, path) = serving();
     assert_eq!(ask(&path, "status now").unwrap(), json!({ "line": "status now" }));
     let failure = ask(&path, "bad").unwrap_err();
-    let expected = Failure::new(Class::Refused, "no\nreally").with_next("good");
-    assert_eq!(failure, expected);
+    assert_eq!(failure, Failure::new(Class::Refused, "sector 8: no").with_next(NEXT));
+    // Whoever answers there, nothing of it acts on a terminal, and no command is made up.
+    let failure = ask(&path, "evil").unwrap_err();
+    assert_eq!(failure, Failure::new(Class::Refused, "no\\x0areally\\x1b[2J"));
     assert_eq!(ask(&path, "two\nlines").unwrap_err().class, Class::Usage);
 }
 

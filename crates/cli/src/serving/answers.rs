@@ -12,9 +12,11 @@ use dmremap_core::reply::{Ground, write_done};
 use dmremap_format::{SECTOR_BYTES, UNIT_SECTORS};
 use serde_json::{Value, json};
 
+use crate::control::peer::Peer;
 use crate::control::server::Answers;
+use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
-use crate::report::{FORMAT_VERSION, Run, Status, text};
+use crate::report::{FORMAT_VERSION, Run, Status, text, uuid_text};
 use crate::serving::closing::Closing;
 
 /// A volume that answers.
@@ -29,15 +31,29 @@ pub struct Volume {
 const CLOSE_HELP: &str = "\nclose [force]: end the server; force: although clients are connected";
 
 impl Answers for Volume {
-    fn answer(&self, line: &str) -> Outcome<Value> {
-        match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
-            ["close"] => return self.closing.ask(false).and_then(|answer| value(&answer)),
-            ["close", "force"] => return self.closing.ask(true).and_then(|answer| value(&answer)),
-            _ => {}
+    fn answer(&self, from: Peer, line: &str) -> Outcome<Value> {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        if let ["close", rest @ ..] = &words[..] {
+            let force = match rest {
+                [] => false,
+                ["force"] => true,
+                _ => {
+                    let what = "close: too many words; the form is: close [force]";
+                    return Err(Failure::new(Class::Usage, what));
+                }
+            };
+            if self.closing.is_open() {
+                tracing::info!("{from} asks: {}", escaped_bytes(line));
+            }
+            return self.closing.ask(force).and_then(|answer| value(&answer));
         }
         let main_sectors = self.volume.info().main_sectors;
         let command = parse_within(line.as_bytes(), main_sectors)
-            .map_err(|error| Failure::new(Class::Usage, text(|out| error.write(out))))?;
+            .map_err(|error| Failure::new(Class::Usage, text(|out| error.write(out))))
+            .map_err(|failure| failure.with_next(self.help()))?;
+        if command.writes() || command == Command::ClearStats {
+            tracing::info!("{from} asks: {}", escaped_bytes(line));
+        }
         match command {
             Command::Ping => Ok(reply("pong")),
             Command::Help => Ok(reply(&[HELP, CLOSE_HELP].concat())),
@@ -50,9 +66,9 @@ impl Answers for Volume {
             }
             Command::Later(later) => {
                 let words = text(|out| later.write(out));
-                Err(Failure::new(Class::Usage, words).with_next("help"))
+                Err(Failure::new(Class::Usage, words).with_next(self.help()))
             }
-            command => self.act(&command),
+            command => self.act(&command, line),
         }
     }
 }
@@ -66,7 +82,7 @@ fn value<T: serde::Serialize>(document: &T) -> Outcome<Value> {
 }
 
 fn stopped() -> Failure {
-    Failure::new(Class::Missing, "the volume has stopped")
+    Failure::new(Class::Missing, "the volume has stopped").with_next("dmremap serve --spare DEV")
 }
 
 impl Volume {
@@ -85,11 +101,33 @@ impl Volume {
         runs
     }
 
-    fn act(&self, command: &Command) -> Outcome<Value> {
+    /// What it is called by on the command line.
+    fn name(&self) -> String {
+        match self.volume.info().name.as_str() {
+            "" => uuid_text(self.volume.info().volume),
+            name => name.to_owned(),
+        }
+    }
+
+    fn help(&self) -> String {
+        format!("dmremap message {} help", self.name())
+    }
+
+    fn act(&self, command: &Command, line: &str) -> Outcome<Value> {
         let done = self.volume.act(*command);
-        let words = text(|out| write_done(out, command, &done, &self.ground(command)));
+        let ground = self.ground(command);
+        let words = text(|out| write_done(out, command, &done, &ground));
         match done {
-            Done::Failed(reason) => Err(Failure::new(class(reason), words)),
+            Done::Failed(reason) => Err(Failure::new(class(reason), words).with_next(next(
+                &self.name(),
+                command,
+                line,
+                reason,
+                &ground,
+            ))),
+            Done::Verified { unreadable } => {
+                Ok(json!({ "reply": words, "unreadable": self.sectors(command, unreadable) }))
+            }
             Done::Marked(marked) => Ok(json!({
                 "reply": words,
                 "marked": marked.marked,
@@ -97,9 +135,6 @@ impl Volume {
                 "gone": marked.gone,
                 "dropped": marked.dropped,
             })),
-            Done::Verified { unreadable } => {
-                Ok(json!({ "reply": words, "unreadable": self.sectors(command, unreadable) }))
-            }
             _ => Ok(reply(&words)),
         }
     }
@@ -139,6 +174,47 @@ impl Volume {
     }
 }
 
+/// What to type after a refusal; `line` is the message that was refused.
+fn next(name: &str, command: &Command, line: &str, reason: Reason, ground: &Ground) -> String {
+    let sector = match *command {
+        Command::Remap { sector, .. }
+        | Command::Unremap { sector }
+        | Command::Verify { sector }
+        | Command::Add { main: sector, .. } => Some(sector),
+        _ => None,
+    };
+    // The same message with another word in one place.
+    let message = |place: usize, other: Option<u64>| {
+        let mut words: Vec<String> = line.split_ascii_whitespace().map(str::to_owned).collect();
+        if let (Some(word), Some(other)) = (words.get_mut(place), other) {
+            *word = other.to_string();
+        }
+        format!("dmremap message {name} {}", words.join(" "))
+    };
+    let block = u64::from(ground.block_sectors.max(1));
+    let last = ground.main_sectors.saturating_sub(block);
+    match (reason, sector) {
+        (Reason::OutOfRange, Some(sector)) => message(1, Some(sector.min(last) / block * block)),
+        (Reason::SpareNotFree | Reason::OtherPlaceInUnit, Some(sector)) => {
+            match ground.nearest.into_iter().flatten().next() {
+                Some(to) => message(2, Some(to)),
+                None => format!("dmremap remap {name} {sector}"),
+            }
+        }
+        (Reason::AlreadyRemapped, Some(sector)) => format!("dmremap unremap {name} {sector}"),
+        (Reason::Gone | Reason::Unreadable, Some(sector)) => {
+            format!("dmremap verify {name} {sector}")
+        }
+        (Reason::NotRemapped | Reason::Full | Reason::Gone | Reason::Unreadable, _) => {
+            format!("dmremap list {name}")
+        }
+        (Reason::Busy | Reason::CommitFailed | Reason::InDoubt | Reason::TimedOut, _) => {
+            message(0, None)
+        }
+        _ => format!("dmremap status {name}"),
+    }
+}
+
 /// The counters of `stats`.
 fn stats(status: &Status) -> Value {
     json!({
@@ -162,3 +238,7 @@ fn class(reason: Reason) -> Class {
         _ => Class::Refused,
     }
 }
+
+#[cfg(test)]
+#[path = "answers_tests.rs"]
+mod tests;

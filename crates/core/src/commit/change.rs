@@ -7,7 +7,7 @@
 
 use dmremap_format::{
     ContentRow, Field, HeaderMut, IdentityRow, MAX_IDENTITY_BYTES, PageBytes, Session, Slot,
-    SlotFault, State, TablePageMut,
+    SlotFault, State, TablePageMut, Uuid,
 };
 
 use super::image::PageId;
@@ -39,6 +39,9 @@ pub enum SlotChange {
 pub enum HeaderChange {
     /// An open: this session's, `dirty`, `crc_clean` cleared.
     Open(Session),
+    /// A repair without main: its session, so that who still holds the spare for his notices, and
+    /// `crc_clean` cleared. The state stays what it was, and who left it so.
+    Repair(Uuid),
     /// A clean close.
     Close,
     /// The settings.
@@ -150,6 +153,8 @@ kinds! {
     Quarantine,
     /// [`HeaderChange::Open`].
     Open,
+    /// [`HeaderChange::Repair`].
+    RepairAlone,
     /// [`HeaderChange::Close`].
     Close,
     /// [`HeaderChange::Settings`].
@@ -177,6 +182,7 @@ impl MetadataChange {
             },
             MetadataChange::Header { change, .. } => match change {
                 HeaderChange::Open(_) => ChangeKind::Open,
+                HeaderChange::Repair(_) => ChangeKind::RepairAlone,
                 HeaderChange::Close => ChangeKind::Close,
                 HeaderChange::Settings(_) => ChangeKind::Settings,
                 HeaderChange::Identity { .. } => ChangeKind::Identity,
@@ -242,7 +248,10 @@ impl SlotChange {
 impl HeaderChange {
     fn fits(&self) -> bool {
         match self {
-            HeaderChange::Open(_) | HeaderChange::Close | HeaderChange::Settings(_) => true,
+            HeaderChange::Open(_)
+            | HeaderChange::Repair(_)
+            | HeaderChange::Close
+            | HeaderChange::Settings(_) => true,
             HeaderChange::Identity { row, identity } => {
                 usize::from(*row) < dmremap_format::MAX_IDENTITIES
                     && identity.is_none_or(|i| i.kind != 0)
@@ -261,6 +270,12 @@ impl HeaderChange {
                 header.set_session(session);
                 header.set_crc_clean(false);
                 header.set_state(State::Dirty)
+            }
+            HeaderChange::Repair(session) => {
+                let before = header.view().session();
+                header.set_session(&Session { session: *session, ..before });
+                header.set_crc_clean(false);
+                Ok(())
             }
             HeaderChange::Close => header.set_state(State::Clean),
             HeaderChange::Settings(settings) => {

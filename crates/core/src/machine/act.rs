@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Messages that act: `remap`, `add`, `unremap`, `verify`, `clear`, `save`, `set` (`mark` has its
-//! own file); and the numbers for `status`.
+//! Messages that act: `remap`, `add`, `unremap`, `verify`, `clear`, `save`, `set` (`mark` has a
+//! file of its own); and the numbers for `status`.
 //!
 //! A message that moves something is a job like any other, with the same limit, the same grace and
 //! the same one mover a unit; it is refused at once where a request would wait.

@@ -35,14 +35,15 @@ pub(super) fn judge_page(copies: &[SeenHeader; COPIES], force: bool) -> Result<J
         SeenHeader::Unreadable => Seen::Unreadable,
         SeenHeader::Invalid | SeenHeader::Newer { .. } => Seen::Invalid,
     });
-    judge_seen(&seen, force)
+    judge_copies(&seen, force)
 }
 
-/// As [`judge`]; `force` takes one valid copy for enough.
+/// The judgement over the copies of a page that is no header; `force` takes one valid copy for
+/// enough.
 ///
 /// # Errors
-/// As [`judge`].
-pub fn judge_seen(seen: &[Seen; COPIES], force: bool) -> Result<Judgement, Refusal> {
+/// [`judge`]'s.
+pub fn judge_copies(seen: &[Seen; COPIES], force: bool) -> Result<Judgement, Refusal> {
     match judge(seen) {
         Err(Refusal::TooFewValid { valid, unreadable }) if force && valid.count() == 1 => {
             let only = seen.iter().zip(ALL).find_map(|(seen, copy)| match seen {
@@ -56,10 +57,10 @@ pub fn judge_seen(seen: &[Seen; COPIES], force: bool) -> Result<Judgement, Refus
     }
 }
 
-/// As [`judge_headers`]; `force` takes the only valid header for enough.
+/// The judgement over the headers; `force` takes the only valid one for enough.
 ///
 /// # Errors
-/// As [`judge_headers`].
+/// [`judge_headers`]'s.
 pub fn judge_header(seen: &[SeenHeader; COPIES], force: bool) -> Result<HeaderJudgement, Refusal> {
     let judged = judge_headers(seen);
     let Err(Refusal::TooFewValid { valid, unreadable }) = judged else { return judged };

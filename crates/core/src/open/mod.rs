@@ -32,7 +32,7 @@ use crate::commit::{
     Store, VolumeId, Wire, give_up_late, loaded, next_late, parse, wrote,
 };
 use crate::{Class, Millis};
-pub use judge::{CopySeen, judge_header, judge_seen};
+pub use judge::{CopySeen, judge_copies, judge_header};
 
 /// Why a spare is not served. Unless the variant says otherwise nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

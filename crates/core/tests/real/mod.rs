@@ -162,6 +162,11 @@ pub fn session(number: u8) -> MetadataChange {
 
 /// Opens as session `number`.
 pub fn open(spare: &mut Spare, number: u8) -> Result<Served, Box<Refused>> {
+    open_with(spare, session(number))
+}
+
+/// Opens; `change` is what becomes of the header.
+pub fn open_with(spare: &mut Spare, change: MetadataChange) -> Result<Served, Box<Refused>> {
     let cache = (0..4).map(|_| Cached::new([0; PAGE_BYTES])).collect();
     let mut open = Open::<RealStore>::new(cache, 1000, false);
     let mut content =
@@ -197,7 +202,7 @@ pub fn open(spare: &mut Spare, number: u8) -> Result<Served, Box<Refused>> {
                 content.volume = open.volume().expect("known").volume;
                 open.accept_header(vec![PageState::default(); 2]);
             }
-            OpenStep::Judged(_) => open.write(&[session(number)]),
+            OpenStep::Judged(_) => open.write(&[change]),
             OpenStep::Opened { writable } => {
                 let commit = open.into_commit(vec![Joined::EMPTY; 8], 0).expect("opened");
                 return Ok(Served { commit, content, writable });

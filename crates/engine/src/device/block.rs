@@ -19,13 +19,14 @@ use super::identity::{self, Identity};
 use super::os::{block_bytes, block_discard, block_zero, class_of};
 use super::raw::RawFile;
 use super::spec::OpenOptions;
-use super::{Backing, Device, Geometry, zero_by_writing};
+use super::{Backing, Device, Direct, Geometry, Manner, Transferred, zero_by_writing};
 
 /// A block device.
 pub struct BlockDevice {
     path: PathBuf,
     raw: RawFile,
     geometry: Geometry,
+    manner: Manner,
     /// Size at open, before it was cut to whole blocks.
     bytes: u64,
     sysfs: PathBuf,
@@ -77,11 +78,12 @@ impl BlockDevice {
         let align = memory_alignment(&fd, own);
         let identity = identity::of_block(Path::new("/sys/dev/block"), major, minor);
         let raw = RawFile::new(fd, Backing::Direct, align);
-        Ok(BlockDevice { path: path.to_path_buf(), raw, geometry, bytes, sysfs, identity })
+        let (path, manner) = (path.to_path_buf(), raw.manner(&geometry));
+        Ok(BlockDevice { path, raw, geometry, manner, bytes, sysfs, identity })
     }
 
     /// Tells a disk that is gone from one that has failed.
-    fn judge(&self, result: Result<(), Class>) -> Result<(), Class> {
+    fn gone_or(&self, result: Result<(), Class>) -> Result<(), Class> {
         match result {
             Err(Class::Io | Class::NoSpace) if self.is_gone() => Err(Class::Offline),
             other => other,
@@ -123,15 +125,27 @@ impl Device for BlockDevice {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), Class> {
-        self.judge(self.raw.read(&self.geometry, buf, offset))
+        self.gone_or(self.raw.read(&self.geometry, buf, offset))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64, fua: bool) -> Result<(), Class> {
-        self.judge(self.raw.write(&self.geometry, buf, offset, fua))
+        self.gone_or(self.raw.write(&self.geometry, buf, offset, fua))
+    }
+
+    fn manner(&self) -> Manner {
+        self.manner
+    }
+
+    fn direct(&self) -> Option<Direct<'_>> {
+        self.raw.direct()
+    }
+
+    fn judge(&self, _what: &Transferred, result: Result<(), Class>) -> Result<(), Class> {
+        self.gone_or(result)
     }
 
     fn flush(&self) -> Result<(), Class> {
-        self.judge(self.raw.flush())
+        self.gone_or(self.raw.flush())
     }
 
     fn discard(&self, offset: u64, len: u64) -> Result<(), Class> {
@@ -139,7 +153,7 @@ impl Device for BlockDevice {
         if !self.geometry.can_discard {
             return Err(Class::NotSupported);
         }
-        self.judge(block_discard(self.raw.fd(), offset, len).map_err(class_of))
+        self.gone_or(block_discard(self.raw.fd(), offset, len).map_err(class_of))
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, fua: bool) -> Result<(), Class> {
@@ -147,7 +161,11 @@ impl Device for BlockDevice {
         if !self.geometry.can_write_zeroes || fua {
             return zero_by_writing(self, offset, len, fua);
         }
-        self.judge(block_zero(self.raw.fd(), offset, len).map_err(class_of))
+        self.gone_or(block_zero(self.raw.fd(), offset, len).map_err(class_of))
+    }
+
+    fn is_rotational(&self) -> bool {
+        queue_limit(&self.sysfs, "rotational") > 0
     }
 
     fn identity(&self) -> Identity {

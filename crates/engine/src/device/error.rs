@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::next::{Next, shown};
+
 /// The kind of an error, which decides the exit code of the command that met it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -135,30 +137,23 @@ impl DeviceError {
         }
     }
 
-    /// What to do next, one sentence.
+    /// What to do next.
     #[must_use]
-    pub fn next(&self) -> String {
+    pub fn next(&self) -> Next {
+        let name = |path: &std::path::Path| path.to_string_lossy().into_owned();
         match self {
-            DeviceError::Spec { .. } => {
-                "Give a path, faulty:PATH?map=FILE or record:PATH?log=FILE.".into()
+            DeviceError::Spec { .. } => Next::Help,
+            DeviceError::Missing { path }
+            | DeviceError::NotADevice { path }
+            | DeviceError::Empty { path, .. } => Next::Other(name(path)),
+            DeviceError::Permission { path, .. } => Next::Permitted(name(path)),
+            DeviceError::Busy { path, .. } => Next::Holders(name(path)),
+            DeviceError::Buffered { .. } => Next::with("--force=buffered"),
+            DeviceError::BlockSize { path, least, .. } => {
+                Next::BlockSize { bytes: *least, device: name(path) }
             }
-            DeviceError::Missing { .. } => "Check the path and that the disk is connected.".into(),
-            DeviceError::NotADevice { .. } => "Give a block device or an image file.".into(),
-            DeviceError::Permission { .. } => "Run as root, or as a user who may open it.".into(),
-            DeviceError::Busy { .. } => {
-                "Unmount it or stop what uses it (lsblk, fuser -v show who), then try again.".into()
-            }
-            DeviceError::Buffered { .. } => {
-                "Put the image on another file system or tmpfs, use a loop device with direct I/O, \
-                 or accept slow synchronous writes with --force=buffered."
-                    .into()
-            }
-            DeviceError::BlockSize { least, .. } => {
-                format!("Ask for a power of two from {least} to 4096.")
-            }
-            DeviceError::Empty { .. } => "Give a larger file or a connected device.".into(),
-            DeviceError::Wrapper { .. } => "Correct the file and try again.".into(),
-            DeviceError::System { .. } => "See the system's log (dmesg) for the cause.".into(),
+            DeviceError::Wrapper { .. } => Next::Again,
+            DeviceError::System { .. } => Next::Log,
         }
     }
 
@@ -184,30 +179,40 @@ impl DeviceError {
 impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DeviceError::Spec { spec, why } => write!(f, "{}: {why}", spec.escape_debug()),
-            DeviceError::Missing { path } => write!(f, "{path:?}: no such device or file"),
+            DeviceError::Spec { spec, why } => write!(f, "{}: {why}", shown(spec)),
+            DeviceError::Missing { path } => write!(f, "{}: no such device or file", shown(path)),
             DeviceError::NotADevice { path } => {
-                write!(f, "{path:?}: neither a block device nor a regular file")
+                write!(f, "{}: neither a block device nor a regular file", shown(path))
             }
             DeviceError::Permission { path, write } => {
                 let what = if *write { "read and written" } else { "read" };
-                write!(f, "{path:?}: may not be {what}")
+                write!(f, "{}: may not be {what}", shown(path))
             }
             DeviceError::Busy { path, waited_ms } => {
-                write!(f, "{path:?}: in use by somebody else (tried for {waited_ms} ms)")
+                write!(f, "{}: in use by somebody else (tried for {waited_ms} ms)", shown(path))
             }
-            DeviceError::Buffered { path, why } => {
-                write!(f, "{path:?}: can only be used through the page cache: {why}")
-            }
-            DeviceError::BlockSize { path, asked, least } => {
-                write!(f, "{path:?}: a block size of {asked} bytes is not possible (least {least})")
-            }
+            DeviceError::Buffered { path, why } => write!(
+                f,
+                "{}: can only be used through the page cache: {why}; put it on another file \
+                 system or on tmpfs, or take slow synchronous writes",
+                shown(path)
+            ),
+            DeviceError::BlockSize { path, asked, least } => write!(
+                f,
+                "{}: a block size of {asked} bytes is not possible; legal are powers of two from \
+                 {least} to 4096",
+                shown(path)
+            ),
             DeviceError::Empty { path, bytes } => {
-                write!(f, "{path:?}: holds no whole block ({bytes} bytes)")
+                write!(f, "{}: holds no whole block ({bytes} bytes)", shown(path))
             }
-            DeviceError::Wrapper { path, line: 0, why } => write!(f, "{path:?}: {why}"),
-            DeviceError::Wrapper { path, line, why } => write!(f, "{path:?}, line {line}: {why}"),
-            DeviceError::System { path, doing, errno } => write!(f, "{path:?}: {doing}: {errno}"),
+            DeviceError::Wrapper { path, line: 0, why } => write!(f, "{}: {why}", shown(path)),
+            DeviceError::Wrapper { path, line, why } => {
+                write!(f, "{}, line {line}: {why}", shown(path))
+            }
+            DeviceError::System { path, doing, errno } => {
+                write!(f, "{}: {doing}: {errno}", shown(path))
+            }
         }
     }
 }

@@ -17,6 +17,9 @@ pub(crate) mod raw;
 pub(crate) mod recording;
 pub(crate) mod spec;
 
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+
 use dmremap_core::Class;
 
 use identity::Identity;
@@ -38,6 +41,8 @@ pub enum Backing {
 pub enum Manner {
     /// On the thread that brings them, as far as that is sure not to wait: [`Device::read_now`].
     Inline,
+    /// Through an io_uring of the device's own: [`Device::direct`].
+    Ring,
     /// On threads that wait for the device.
     Threads,
 }
@@ -48,9 +53,30 @@ impl Manner {
     pub const fn word(self) -> &'static str {
         match self {
             Manner::Inline => "inline",
+            Manner::Ring => "ring",
             Manner::Threads => "threads",
         }
     }
+}
+
+/// What I/O past a device's own calls needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Direct<'a> {
+    /// The open file, with O_DIRECT; it is the device from byte 0 on.
+    pub fd: BorrowedFd<'a>,
+    /// Bytes the memory of a request must be aligned to, a power of two.
+    pub memory_align: usize,
+}
+
+/// A transfer that went past a device's own calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transferred {
+    /// A write, else a read.
+    pub write: bool,
+    /// Where, in bytes.
+    pub offset: u64,
+    /// How much, in bytes.
+    pub len: u64,
 }
 
 /// What does not change while a device is open.
@@ -133,6 +159,19 @@ pub trait Device: Send + Sync {
         None
     }
 
+    /// The open file, if reads and writes may be done on it past this device's own calls.
+    fn direct(&self) -> Option<Direct<'_>> {
+        None
+    }
+
+    /// The device's word on how such a transfer ended. Must not wait for the medium.
+    ///
+    /// # Errors
+    /// As [`Device::read_at`] and [`Device::write_at`].
+    fn judge(&self, _what: &Transferred, result: Result<(), Class>) -> Result<(), Class> {
+        result
+    }
+
     /// Makes every write that was answered before this call durable.
     ///
     /// # Errors
@@ -159,6 +198,18 @@ pub trait Device: Send + Sync {
     /// [`Class::NoSpace`], or [`Class::NotSupported`] where the file system cannot.
     fn reserve(&self) -> Result<(), Class> {
         Ok(())
+    }
+
+    /// The first hole in the bytes `offset..end`, whole logical blocks: it takes no space, and
+    /// reads as zeros as long as nobody writes there. `None` if there is none, and from every
+    /// device that cannot tell.
+    fn hole(&self, _offset: u64, _end: u64) -> Option<Range<u64>> {
+        None
+    }
+
+    /// It turns, as far as the system knows.
+    fn is_rotational(&self) -> bool {
+        false
     }
 
     /// What the hardware, or the file system, says it is.

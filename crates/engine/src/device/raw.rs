@@ -23,7 +23,7 @@ use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, pwritev2};
 
 use super::os::class_of;
-use super::{Backing, Geometry, Manner};
+use super::{Backing, Direct, Geometry, Manner};
 
 /// The most that goes through a thread's aligned buffer at once.
 const BOUNCE_BYTES: usize = 1 << 20;
@@ -76,21 +76,30 @@ impl RawFile {
         Ok(())
     }
 
-    /// How requests reach the file best. A page cache that cannot be asked without waiting is of
-    /// no use to the thread that asks.
+    /// How requests reach the file best.
     pub(crate) fn manner(&self, geo: &Geometry) -> Manner {
         match self.backing {
             Backing::Memory => Manner::Inline,
             Backing::Buffered if self.tells_at_once(geo) => Manner::Inline,
+            Backing::Direct if self.tells_at_once(geo) => Manner::Ring,
             Backing::Buffered | Backing::Direct => Manner::Threads,
         }
     }
 
-    /// Whether the file can say that an answer would have to be waited for.
+    /// The file, if it is used with O_DIRECT.
+    pub(crate) fn direct(&self) -> Option<Direct<'_>> {
+        let direct = Direct { fd: self.fd(), memory_align: self.mem_align };
+        (self.backing == Backing::Direct).then_some(direct)
+    }
+
+    /// Whether the file can say that an answer would have to be waited for. A ring hands what
+    /// cannot to threads of the kernel, which are no better than ours. Asked behind the end of the
+    /// file, where nothing is read.
     fn tells_at_once(&self, geo: &Geometry) -> bool {
+        let behind = geo.bytes().saturating_add(1 << 20);
         let read = |block: &mut [u8]| {
             let into = &mut [IoSliceMut::new(block)];
-            Ok(preadv2(&self.fd, into, 0, ReadWriteFlags::NOWAIT) != Err(Errno::OPNOTSUPP))
+            Ok(preadv2(&self.fd, into, behind, ReadWriteFlags::NOWAIT) != Err(Errno::OPNOTSUPP))
         };
         with_bounce(geo.logical_block as usize, self.mem_align, read).unwrap_or(false)
     }

@@ -8,9 +8,12 @@ use dmremap_core::create::{CreateFault, CreateKind};
 use dmremap_core::machine::LoadFault;
 use dmremap_core::open::Refused;
 use dmremap_format::identity::Judgement;
-use dmremap_format::{Field, Found, LayoutError, Refusal, State, Uuid};
+use dmremap_format::{
+    Field, Found, LayoutError, MAX_FORCED_PHYSICAL_BLOCK_BYTES, Refusal, State, Uuid,
+};
 
 use crate::device::error::ErrorClass;
+use crate::next::{Next, shown};
 
 use super::copied::MarkError;
 
@@ -160,60 +163,66 @@ impl VolumeError {
         }
     }
 
-    /// What to do next, one sentence.
+    /// What to do next.
     #[must_use]
-    pub fn next(&self) -> &'static str {
+    pub fn next(&self) -> Next {
         match self {
-            VolumeError::SameDevice { .. } => "Give two different devices.",
-            VolumeError::BlockSize { .. } => {
-                "Use a spare whose blocks are not larger than the volume's."
+            VolumeError::SameDevice { spare, .. }
+            | VolumeError::Format { spare, .. }
+            | VolumeError::NotServed { spare, .. } => Next::Other(spare.clone()),
+            VolumeError::Unreadable { device, .. } | VolumeError::Size { device, .. } => {
+                Next::Other(device.clone())
             }
-            VolumeError::PartitionTable { .. } => "Leave --block-size away.",
-            VolumeError::Layout { .. } => "Use a larger spare or a smaller --max-remaps.",
-            VolumeError::Occupied { .. } => {
-                "Use another spare, or --force=foreign-signature if what is there may be lost."
+            VolumeError::BlockSize { device, own, .. } => {
+                Next::BlockSize { bytes: *own, device: device.clone() }
             }
-            VolumeError::OldVolume { .. } => {
-                "Open it, or use --force=volume if that volume may be lost."
-            }
-            VolumeError::Unreadable { .. } | VolumeError::Format { .. } => "Use another device.",
-            VolumeError::Field(_) => "Correct what was given.",
-            VolumeError::Metadata { refused, .. } => metadata_next(refused),
-            VolumeError::Table { .. } => "Look at it with dmremap check, change nothing.",
-            VolumeError::Size { .. } => "Check that both devices are the right ones.",
-            VolumeError::NotServed { .. } => "Use the spare that the table was moved to.",
-            VolumeError::OtherHost { .. } => {
-                "Close it there; if that host is gone for good, use --force=in-use."
-            }
+            VolumeError::PartitionTable { .. } => Next::Without("--block-size"),
+            VolumeError::Layout { spare, error } => layout_next(spare, error),
+            VolumeError::Occupied { .. } => Next::with("--force=foreign-signature"),
+            VolumeError::OldVolume { .. } => Next::with("--force=volume"),
+            VolumeError::Field(Field::Name) => Next::with("--name=NAME"),
+            VolumeError::Field(_) => Next::Help,
+            VolumeError::Metadata { spare, refused } => metadata_next(spare, refused),
+            VolumeError::Table { spare, .. } => Next::Check(spare.clone()),
+            VolumeError::OtherHost { .. } => Next::with("--force=in-use"),
             VolumeError::Main { judgement: Judgement::Ask(_), .. } => {
-                "If it is the same disk on another cable or in another dock, say \
-                 --accept-main=same."
+                Next::with("--accept-main=same")
             }
             VolumeError::Main { judgement: Judgement::NotACopy, .. } => {
-                "Leave --accept-main=copy away: it is main already."
+                Next::Without("--accept-main")
             }
-            VolumeError::Main { .. } => "Give the disk the volume was made with.",
-            VolumeError::Unmarked { .. } => "Do the same again: what has been marked stays marked.",
-            VolumeError::ReadOnlyDevice { .. } => "Open the volume read-only as well.",
-            VolumeError::System(_) => "Try again.",
+            VolumeError::Unmarked { .. } => Next::Again,
+            VolumeError::Main { .. } => Next::OtherMain,
+            VolumeError::ReadOnlyDevice { .. } => Next::with("--read-only"),
+            VolumeError::System(_) => Next::Again,
         }
     }
 }
 
-fn metadata_next(refused: &Refused) -> &'static str {
+fn layout_next(spare: &str, error: &LayoutError) -> Next {
+    match error {
+        LayoutError::MaxEntries { .. } => Next::Without("--max-remaps"),
+        LayoutError::PhysicalBlock { bytes }
+            if bytes.is_power_of_two() && *bytes <= MAX_FORCED_PHYSICAL_BLOCK_BYTES =>
+        {
+            Next::with("--force=physical-block")
+        }
+        _ => Next::Other(spare.to_owned()),
+    }
+}
+
+fn metadata_next(spare: &str, refused: &Refused) -> Next {
     match refused {
-        Refused::Copies { reason: Refusal::TooFewValid { .. }, .. } => {
-            "Check the cable, then read what is left with --force=quorum --read-only."
+        Refused::Copies { reason: Refusal::TooFewValid { valid, .. }, .. } if valid.0 != 0 => {
+            Next::with("--force=quorum --read-only")
         }
-        Refused::Copies { reason: Refusal::Newer { .. }, .. } => "Use a newer dm-remap.",
-        Refused::Copies { reason: Refusal::Fenced { .. }, .. } => {
-            "Use the spare that replaced this one."
-        }
-        Refused::NoMemory { .. } => "Free some memory.",
+        Refused::Copies { reason: Refusal::Newer { .. }, .. } => Next::Version,
+        Refused::Copies { reason: Refusal::Fenced { .. }, .. } => Next::Other(spare.to_owned()),
+        Refused::NoMemory { .. } | Refused::NotReadAgain { .. } => Next::Again,
         Refused::GenerationNotWritten { .. } | Refused::RepairNotWritten { .. } => {
-            "The spare takes no writes: check its cable; open with --read-only to save the data."
+            Next::with("--read-only")
         }
-        _ => "Look at it with dmremap examine, change nothing.",
+        _ => Next::Check(spare.to_owned()),
     }
 }
 
@@ -221,55 +230,69 @@ impl fmt::Display for VolumeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             VolumeError::SameDevice { main, spare } => {
-                write!(f, "{main} and {spare}: main and spare are the same device")
-            }
-            VolumeError::BlockSize { device, asked, own } => {
-                write!(f, "{device}: blocks of {own} bytes, the volume's are {asked}")
-            }
-            VolumeError::PartitionTable { main, asked } => {
-                write!(f, "{main}: has a partition table, unreadable with blocks of {asked} bytes")
-            }
-            VolumeError::Layout { spare, error } => {
-                write!(f, "{spare}: {}: {error:?}", error.word())
-            }
-            VolumeError::Occupied { spare, found } => {
-                write!(f, "{spare}: holds {:?} at byte {}", found.kind, found.offset)
-            }
-            VolumeError::OldVolume { spare } => write!(f, "{spare}: holds a dm-remap volume"),
-            VolumeError::Unreadable { device, class } => write!(f, "{device}: {class}"),
-            VolumeError::Field(field) => write!(f, "not legal: {field:?}"),
-            VolumeError::Format { spare, step, fault } => {
-                write!(f, "{spare}: format failed at {step:?}: {fault:?}; there is no volume")
-            }
-            VolumeError::Metadata { spare, refused } => {
-                write!(f, "{spare}: ")?;
-                match &**refused {
-                    Refused::Copies { page, reason, seen } => {
-                        write!(f, "{}: {page:?}: {seen:?}", reason.word())
-                    }
-                    other => write!(f, "{other:?}"),
-                }
-            }
-            VolumeError::Table { spare, fault } => write!(f, "{spare}: {fault:?}"),
-            VolumeError::Size { device, header, own } => {
-                write!(f, "{device}: {own} sectors, the header names {header}")
-            }
-            VolumeError::NotServed { spare, state } => {
-                write!(f, "{spare}: its header says {}", state.word())
-            }
-            VolumeError::OtherHost { spare, host } => {
-                write!(f, "{spare}: open on another host ({host})")
-            }
-            VolumeError::Main { main, was, is, judgement } => {
-                write!(f, "{main}: {}\n  main was: {was}\n  this is:  {is}", judgement.words())
-            }
-            VolumeError::Unmarked { spare, error } => {
                 write!(
                     f,
-                    "{spare}: bad areas of the copy are not marked, nothing is served: {error}"
+                    "{} and {}: main and spare are the same device",
+                    shown(main),
+                    shown(spare)
                 )
             }
-            VolumeError::ReadOnlyDevice { device } => write!(f, "{device}: opened read-only"),
+            VolumeError::BlockSize { device, asked, own } => write!(
+                f,
+                "{}: has blocks of {own} bytes, blocks of {asked} are not possible; legal are \
+                 powers of two from {own} to 4096",
+                shown(device)
+            ),
+            VolumeError::PartitionTable { main, asked } => write!(
+                f,
+                "{}: has a partition table, unreadable with blocks of {asked} bytes",
+                shown(main)
+            ),
+            VolumeError::Layout { spare, error } => write!(f, "{}: {error}", shown(spare)),
+            VolumeError::Occupied { spare, found } => write!(
+                f,
+                "{}: in use as {} (signature at byte {}), which would be destroyed",
+                shown(spare),
+                found.kind.name(),
+                found.offset
+            ),
+            VolumeError::OldVolume { spare } => write!(
+                f,
+                "{}: holds a dm-remap volume already, whose moved blocks would be destroyed",
+                shown(spare)
+            ),
+            VolumeError::Unreadable { device, class } => {
+                write!(f, "{}: {class}", shown(device))
+            }
+            VolumeError::Field(field) => write!(f, "the volume's {field} is not legal"),
+            VolumeError::Format { spare, step, fault } => {
+                write!(f, "{}: format failed {step}: {fault}; there is no volume", shown(spare))
+            }
+            VolumeError::Metadata { spare, refused } => write!(f, "{}: {refused}", shown(spare)),
+            VolumeError::Table { spare, fault } => write!(f, "{}: {fault}", shown(spare)),
+            VolumeError::Size { device, header, own } => {
+                write!(f, "{}: {own} sectors, the header names {header}", shown(device))
+            }
+            VolumeError::NotServed { spare, state } => {
+                write!(f, "{}: is not served: its header says {}", shown(spare), state.word())
+            }
+            VolumeError::OtherHost { spare, host } => write!(
+                f,
+                "{}: open on another host ({host}), or open there when that host crashed; only \
+                 if it is surely gone may its hold be lifted",
+                shown(spare)
+            ),
+            VolumeError::Main { main, was, is, judgement } => {
+                write!(f, "{}: {}; main was {was}; this is {is}", shown(main), judgement.words())
+            }
+            VolumeError::ReadOnlyDevice { device } => {
+                write!(f, "{}: opened read-only, and the volume is to be written", shown(device))
+            }
+            VolumeError::Unmarked { spare, error } => write!(
+                f,
+                "{}: bad areas of the copy are not marked, nothing is served: {error}",
+                shown(spare)
+            ),
             VolumeError::System(why) => f.write_str(why),
         }
     }

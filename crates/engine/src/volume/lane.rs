@@ -57,9 +57,13 @@ impl<T: Send + 'static> Lane<T> {
         Ok(lane)
     }
 
-    /// Queues `work`; done even if the lane is closed meanwhile.
+    /// Queues `work`; done even if the lane is closed meanwhile, and here if it has been before.
     pub(crate) fn push(&self, work: T) {
         let mut state = self.shared.lock();
+        if state.closed {
+            drop(state);
+            return (self.work)(work);
+        }
         state.waiting.push_back(work);
         let starved = state.idle < state.waiting.len() && state.threads < self.bound;
         if starved {

@@ -106,7 +106,8 @@ struct Shown {
 }
 
 struct Opening<'a> {
-    main: &'a Arc<dyn Device>,
+    /// None: the metadata alone is looked after, and nothing will be served.
+    main: Option<&'a Arc<dyn Device>>,
     main_is: MainIs,
     spare: &'a Arc<dyn Device>,
     options: &'a VolumeOptions,
@@ -114,6 +115,7 @@ struct Opening<'a> {
     open: Open<Pages>,
     shown: Option<Shown>,
     content: Option<(Look, Kept)>,
+    writable: bool,
 }
 
 /// Opens the volume of `main` and `spare`, which the caller holds. Milliseconds count from `start`.
@@ -124,8 +126,37 @@ pub(crate) fn open(
     start: Instant,
 ) -> Result<Opened, VolumeError> {
     check_apart(main, spare)?;
+    let opening = begin(Some(main), main_is, spare, options, start)?;
+    opening.run()?.finish()
+}
+
+/// Makes the five copies of every page valid and equal again, by the rule of an open and without
+/// main: it goes no further than the header, which is written last as it was found but for its
+/// session. So a volume that was not closed stays one that was not closed: what main's cache may
+/// have lost nobody has looked at, and no data unit is touched. `options` say whether anything is
+/// written at all (`read_only`), and that another host is gone for good (`force_in_use`).
+///
+/// # Errors
+/// What refuses an open, but for what concerns main; nothing has been written then.
+pub fn repair(spare: &Arc<dyn Device>, options: &VolumeOptions) -> Result<VolumeInfo, VolumeError> {
+    let opening = begin(None, MainIs::Absent, spare, options, Instant::now())?.run()?;
+    opening.shown.map(|shown| shown.info).ok_or_else(lost)
+}
+
+fn lost() -> VolumeError {
+    VolumeError::System("the open ended without a volume".into())
+}
+
+fn begin<'a>(
+    main: Option<&'a Arc<dyn Device>>,
+    main_is: MainIs,
+    spare: &'a Arc<dyn Device>,
+    options: &'a VolumeOptions,
+    start: Instant,
+) -> Result<Opening<'a>, VolumeError> {
     if !options.read_only && !options.force_quorum {
-        if let Some(device) = [main, spare].into_iter().find(|d| d.geometry().read_only) {
+        let mut devices = main.into_iter().chain([spare]);
+        if let Some(device) = devices.find(|device| device.geometry().read_only) {
             return Err(VolumeError::ReadOnlyDevice { device: device.describe() });
         }
     }
@@ -137,11 +168,22 @@ pub(crate) fn open(
     });
     let limit = u64::from(settings.recovery_limit_ms());
     let open = Open::new(memory::page_cache(), limit, options.force_quorum);
-    Opening { main, main_is, spare, options, io, open, shown: None, content: None }.run()
+    Ok(Opening {
+        main,
+        main_is,
+        spare,
+        options,
+        io,
+        open,
+        shown: None,
+        content: None,
+        writable: false,
+    })
 }
 
 impl Opening<'_> {
-    fn run(mut self) -> Result<Opened, VolumeError> {
+    /// Goes on until all is written that is to be.
+    fn run(mut self) -> Result<Self, VolumeError> {
         self.io.read_ahead(true);
         loop {
             let now = self.io.now();
@@ -169,7 +211,10 @@ impl Opening<'_> {
                 OpenStep::Judged(_) => self.go_on()?,
                 // What was given up is still at the device: it must not outlive the open.
                 OpenStep::Opened { .. } if self.io.is_out() => self.wait(),
-                OpenStep::Opened { writable } => return self.finish(writable),
+                OpenStep::Opened { writable } => {
+                    self.writable = writable;
+                    return Ok(self);
+                }
                 OpenStep::Refused(refused) => return Err(self.refused(refused)),
             }
         }
@@ -247,18 +292,20 @@ impl Opening<'_> {
         block_bytes: u32,
         layout: &Layout,
     ) -> Result<(), VolumeError> {
-        let (main, spare) = (self.main.geometry(), self.spare.geometry());
-        for device in [self.main, self.spare] {
+        let spare = self.spare.geometry();
+        for device in self.main.into_iter().chain([self.spare]) {
             let own = device.logical_block();
             if own > block_bytes {
                 let device = device.describe();
                 return Err(VolumeError::BlockSize { device, asked: block_bytes, own });
             }
         }
-        let whole = main.sectors & !(u64::from(block_bytes / 512) - 1);
-        if whole != main_sectors {
-            let (device, own) = (self.main.describe(), main.sectors);
-            return Err(VolumeError::Size { device, header: main_sectors, own });
+        if let Some(main) = self.main {
+            let whole = main.sectors() & !(u64::from(block_bytes / 512) - 1);
+            if whole != main_sectors {
+                let (device, own) = (main.describe(), main.sectors());
+                return Err(VolumeError::Size { device, header: main_sectors, own });
+            }
         }
         if spare.sectors < layout.spare_sectors() {
             let (device, own) = (self.spare.describe(), spare.sectors);
@@ -282,21 +329,25 @@ impl Opening<'_> {
         self.io.read_ahead(false);
         let spare = self.spare.describe();
         let Some(shown) = self.shown.as_mut() else { return Ok(()) };
-        let read_only = self.options.read_only || self.options.force_quorum;
+        let restored = shown.info.state == State::Restored;
         let served = shown.role == Role::Table
-            && match shown.info.state {
-                State::Clean | State::Dirty => true,
-                State::Restored => read_only,
-                _ => false,
-            };
+            && matches!(shown.info.state, State::Clean | State::Dirty | State::Restored);
         if !served {
             return Err(VolumeError::NotServed { spare, state: shown.info.state });
         }
         check_host(&spare, shown, self.options)?;
-        let (look, kept) = check_main(self.main, self.main_is, shown, self.options)?;
-        let noted = shown.kept.changes(&kept);
-        self.content = Some((look, kept));
-        if read_only {
+        let noted = match self.main {
+            None => Vec::new(),
+            Some(main) => {
+                let (look, kept) = check_main(main, self.main_is, shown, self.options)?;
+                let noted = shown.kept.changes(&kept);
+                self.content = Some((look, kept));
+                noted
+            }
+        };
+        // What was restored from a dump is read, and never written again.
+        let forbidden = self.main.is_some() && restored;
+        if self.options.read_only || self.options.force_quorum || forbidden {
             self.open.read_only();
             return Ok(());
         }
@@ -304,8 +355,12 @@ impl Opening<'_> {
             host::random_uuid().map_err(|error| VolumeError::System(error.to_string()))?;
         shown.info.session = session;
         let (at, host, boot) = (unix_s(), host::host_id(), host::boot_id());
-        let mine = Session { host, boot, session, opened_at: at };
         let change = |change| MetadataChange::Header { at, change };
+        if self.main.is_none() {
+            self.open.write(&[change(HeaderChange::Repair(session))]);
+            return Ok(());
+        }
+        let mine = Session { host, boot, session, opened_at: at };
         let mut changes = vec![change(HeaderChange::Open(mine))];
         if !self.options.settings.is_empty() {
             changes.push(change(HeaderChange::Settings(shown.settings)));
@@ -316,9 +371,8 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn finish(self, writable: bool) -> Result<Opened, VolumeError> {
-        let now = self.io.now();
-        let lost = || VolumeError::System("the open ended without a volume".into());
+    fn finish(self) -> Result<Opened, VolumeError> {
+        let (now, writable) = (self.io.now(), self.writable);
         let shown = self.shown.ok_or_else(lost)?;
         let mut commit: Commit<Pages> =
             self.open.into_commit(memory::joins(), now).ok_or_else(lost)?;

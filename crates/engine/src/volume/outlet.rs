@@ -5,17 +5,23 @@
 //! lane's threads, which take anything: discards and zeroes, which may be as large as a disk; what
 //! would have to be waited for; and a submission that comes from inside of an answer that was given
 //! inline, once a few are inside each other, so that no client's chain of requests uses up a stack.
+//! So does everything where no ring can be had, and what a ring had no answer of the device for.
 
 use std::cell::Cell;
+use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Instant;
 
 use dmremap_core::Kind;
+use rustix::io::Errno;
 
-use crate::device::{Device, Manner};
+use crate::device::os::class_of;
+use crate::device::{Device, Geometry, Manner, Transferred};
 
 use super::driver::{Context, Io};
 use super::lane::Lane;
 use super::logic::{Fast, Logic};
+use super::ring::{Landed, Ring, Transfer};
 
 /// Threads a device for requests.
 const REQUEST_THREADS: usize = 16;
@@ -47,8 +53,20 @@ impl Drop for Inside {
 pub(crate) struct Outlet<F: Fast, L: Logic> {
     context: Arc<Context<F, L>>,
     device: Arc<dyn Device>,
-    manner: Manner,
-    lane: Lane<Io<F>>,
+    way: Way<F>,
+    lane: Arc<Lane<Io<F>>>,
+}
+
+enum Way<F: Fast> {
+    Inline,
+    Ring(Ring<Io<F>>, Rules),
+    Threads,
+}
+
+/// What a ring takes.
+struct Rules {
+    geometry: Geometry,
+    memory_align: usize,
 }
 
 impl<F: Fast, L: Logic> Outlet<F, L> {
@@ -65,21 +83,37 @@ impl<F: Fast, L: Logic> Outlet<F, L> {
         let device = Arc::clone(&context.devices[row]);
         let work = Arc::clone(context);
         let name = format!("dmr-io-{row}");
-        let lane = Lane::new(name, REQUEST_THREADS, move |io| work.run(io))?;
-        let manner = asked.unwrap_or_else(|| device.manner());
-        tracing::debug!(device = device.describe(), manner = manner.word(), "requests go");
-        Ok(Outlet { context: Arc::clone(context), device, manner, lane })
+        let lane = Arc::new(Lane::new(name, REQUEST_THREADS, move |io| work.run(io))?);
+        let way = match asked.unwrap_or_else(|| device.manner()) {
+            Manner::Inline => Way::Inline,
+            Manner::Ring => ring(context, row, &device, &lane),
+            Manner::Threads => Way::Threads,
+        };
+        let outlet = Outlet { context: Arc::clone(context), device, way, lane };
+        let device = outlet.device.describe();
+        tracing::debug!(device, manner = outlet.manner().word(), "requests go");
+        Ok(outlet)
     }
 
     pub(crate) fn manner(&self) -> Manner {
-        self.manner
+        match self.way {
+            Way::Inline => Manner::Inline,
+            Way::Ring(..) => Manner::Ring,
+            Way::Threads => Manner::Threads,
+        }
     }
 
     /// Submits.
     pub(crate) fn push(&self, io: Io<F>) {
-        match self.manner {
-            Manner::Inline => self.now(io),
-            Manner::Threads => self.lane.push(io),
+        match &self.way {
+            Way::Inline => self.now(io),
+            Way::Ring(ring, rules) => match rules.transfer(io) {
+                // SAFETY: the memory is the part's own range of a payload, which nobody else uses
+                // and which stays where it is until the part has ended, and the part is in `io`.
+                Ok((io, transfer)) => unsafe { ring.push(io, transfer) },
+                Err(io) => self.lane.push(io),
+            },
+            Way::Threads => self.lane.push(io),
         }
     }
 
@@ -87,22 +121,94 @@ impl<F: Fast, L: Logic> Outlet<F, L> {
     fn now(&self, mut io: Io<F>) {
         let Some(_inside) = Inside::enter() else { return self.lane.push(io) };
         let offset = io.offset();
-        let result = match (io.kind, io.part.kind()) {
-            (Kind::Read, _) => self.device.read_now(io.part.bytes_mut(), offset),
-            (Kind::Write, Kind::Write) => {
-                self.device.write_now(io.part.bytes(), offset, io.part.fua())
-            }
-            _ => None,
+        let result = match is_write(&io) {
+            Some(false) => self.device.read_now(io.part.bytes_mut(), offset),
+            Some(true) => self.device.write_now(io.part.bytes(), offset, io.part.fua()),
+            None => None,
         };
         match result {
-            // What did not wait took no time.
-            Some(result) => self.context.answered(io, result, 0),
+            Some(result) => self.context.answered(io, result, None),
             None => self.lane.push(io),
         }
     }
 
     /// Ends the threads: waits for what is at the device, and for nothing else.
     pub(crate) fn close(&self) {
+        if let Way::Ring(ring, _) = &self.way {
+            // First, since it may hand something over.
+            ring.close();
+        }
         self.lane.close();
     }
+}
+
+/// Whether a submission that moves bytes is a write; `None` if it does not move any.
+fn is_write<F: Fast>(io: &Io<F>) -> Option<bool> {
+    match (io.kind, io.part.kind()) {
+        (Kind::Read, _) => Some(false),
+        (Kind::Write, Kind::Write) => Some(true),
+        // A write-zeroes that has become a write among them: it has no bytes.
+        _ => None,
+    }
+}
+
+impl Rules {
+    /// What a ring is to do for a submission; the submission itself if a ring cannot.
+    fn transfer<F: Fast>(&self, mut io: Io<F>) -> Result<(Io<F>, Transfer), Io<F>> {
+        let Some(write) = is_write(&io) else { return Err(io) };
+        let (offset, fua) = (io.offset(), io.part.fua());
+        let bytes = io.part.bytes_mut();
+        let aligned = bytes.as_ptr().addr() & (self.memory_align - 1) == 0;
+        let allowed =
+            self.geometry.holds(offset, bytes.len() as u64) && !(write && self.geometry.read_only);
+        match u32::try_from(bytes.len()) {
+            Ok(len) if len > 0 && aligned && allowed => {
+                let start = NonNull::from(bytes).cast();
+                Ok((io, Transfer { start, len, offset, write, fua }))
+            }
+            _ => Err(io),
+        }
+    }
+}
+
+/// A ring for the device in `row`, or threads where there can be none.
+fn ring<F: Fast, L: Logic>(
+    context: &Arc<Context<F, L>>,
+    row: usize,
+    device: &Arc<dyn Device>,
+    lane: &Arc<Lane<Io<F>>>,
+) -> Way<F> {
+    let Some(direct) = device.direct() else { return Way::Threads };
+    let rules = Rules { geometry: device.geometry(), memory_align: direct.memory_align.max(1) };
+    let (context, its, lane) = (Arc::clone(context), Arc::clone(device), Arc::clone(lane));
+    let landed: Landed<Io<F>> = Box::new(move |io, result, begun| match result {
+        // The kernel's word on the ring, none of the device: asked again in the plain way.
+        Err(Errno::AGAIN | Errno::INTR | Errno::CANCELED | Errno::INVAL | Errno::OPNOTSUPP) => {
+            lane.push(io);
+        }
+        result => landed(&context, &*its, io, result, begun),
+    });
+    match Ring::new(format!("dmr-ring-{row}"), Arc::clone(device), landed) {
+        Ok(ring) => Way::Ring(ring, rules),
+        Err(error) => {
+            tracing::debug!(device = device.describe(), %error, "no io_uring here");
+            Way::Threads
+        }
+    }
+}
+
+fn landed<F: Fast, L: Logic>(
+    context: &Context<F, L>,
+    device: &dyn Device,
+    io: Io<F>,
+    result: Result<(), Errno>,
+    begun: Instant,
+) {
+    let what = Transferred {
+        write: io.kind == Kind::Write,
+        offset: io.offset(),
+        len: io.part.bytes().len() as u64,
+    };
+    let result = device.judge(&what, result.map_err(class_of));
+    context.answered(io, result, Some(begun));
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! A volume in memory with a faulty main, for the tests of volumes.
+//! A volume with a faulty main, for the tests of volumes: in memory, or, where a test file is a
+//! module of `manners`, on files that are served in the manner that module is named after.
 
 #![allow(dead_code)] // Each test file uses its own part.
+
+mod disk;
 
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
@@ -10,18 +13,49 @@ use std::sync::{Arc, Mutex};
 use dmremap_core::settings::{Key, Setting};
 use dmremap_core::{Class, Event, Kind};
 use dmremap_engine::{
-    BadRun, Device, Faulty, FormatOptions, MemoryDevice, Mode, Request, Volume, VolumeError,
-    VolumeOptions, format,
+    BadRun, Device, FormatOptions, Manner, Request, Volume, VolumeError, VolumeOptions, format,
 };
+
+pub use disk::{Aligned, Disk, Failing};
 
 /// Main and spare that outlive their volumes, with a fault map each.
 pub struct Bench {
     pub dir: tempfile::TempDir,
-    pub main: Arc<MemoryDevice>,
-    pub spare: Arc<MemoryDevice>,
-    pub faulty_main: Arc<Faulty>,
-    pub faulty_spare: Arc<Faulty>,
+    pub main: Disk,
+    pub spare: Disk,
+    pub faulty_main: Arc<Failing>,
+    pub faulty_spare: Arc<Failing>,
     pub events: Arc<Mutex<Vec<Event>>>,
+}
+
+/// The manner the tests of this module are about.
+pub fn manner() -> Option<Manner> {
+    let is = |manner: &Manner| module_path!().split("::").any(|word| word == manner.word());
+    [Manner::Inline, Manner::Ring, Manner::Threads].into_iter().find(is)
+}
+
+/// What cannot run here says so; where everything must run, that fails the run.
+pub fn skip(test: &str, reason: &str) {
+    use std::io::Write as _;
+    eprintln!("dmremap-skip: {test}: {reason}");
+    if let Some(path) = std::env::var_os("DMREMAP_SKIP_FILE") {
+        let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
+        // One write a line: tests of several threads append to this file.
+        file.write_all(format!("{test}: {reason}\n").as_bytes()).unwrap();
+    }
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} skipped under CI=true: {reason}");
+}
+
+/// A directory of a file system that suits the manner: tmpfs for `Inline`, else a disk.
+fn directory() -> tempfile::TempDir {
+    match manner() {
+        None => tempfile::tempdir(),
+        Some(Manner::Inline) if std::path::Path::new("/dev/shm").is_dir() => {
+            tempfile::tempdir_in("/dev/shm")
+        }
+        Some(_) => tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")),
+    }
+    .unwrap()
 }
 
 /// What main holds at first in a sector.
@@ -31,17 +65,14 @@ pub fn first(sector: u64) -> u8 {
 
 impl Bench {
     pub fn new(main_sectors: u64, spare_sectors: u64, block: u32) -> Bench {
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, manner) = (directory(), manner());
         let content = (0..main_sectors * 512).map(|i| first(i / 512)).collect();
-        let main = Arc::new(MemoryDevice::with_content(content, block));
-        let spare =
-            Arc::new(MemoryDevice::with_content(vec![0xee; spare_sectors as usize * 512], 512));
-        let faulty = |device: &Arc<MemoryDevice>, name: &str| {
-            let map = dir.path().join(name);
-            std::fs::write(&map, "").unwrap();
-            Arc::new(Faulty::new(device.clone(), name, &map, Mode::default(), 1024).unwrap())
-        };
-        let (faulty_main, faulty_spare) = (faulty(&main, "main"), faulty(&spare, "spare"));
+        let main = Disk::new(dir.path(), "main.disk", content, block, manner);
+        let content = vec![0xee; spare_sectors as usize * 512];
+        let spare = Disk::new(dir.path(), "spare.disk", content, 512, manner);
+        let failing =
+            |disk, name| Arc::new(Failing::new(disk, name, &dir.path().join(name), manner));
+        let (faulty_main, faulty_spare) = (failing(&main, "main"), failing(&spare, "spare"));
         Bench { dir, main, spare, faulty_main, faulty_spare, events: Arc::default() }
     }
 
@@ -117,11 +148,12 @@ pub fn begin(
     data: Vec<u8>,
 ) -> impl FnOnce() -> (Vec<u8>, Vec<BadRun>) + use<> {
     let (sender, reply) = channel();
-    let request = Request { kind, sector, sectors, fua: false, data: Box::new(data) };
+    let data = Box::new(Aligned::of(&data));
+    let request = Request { kind, sector, sectors, fua: false, data };
     volume.submit(request, Box::new(move |reply| sender.send(reply).unwrap()));
     move || {
         let reply = reply.recv().expect("every request is answered");
-        (*reply.data.into_any().downcast::<Vec<u8>>().unwrap(), reply.bad)
+        (reply.data.bytes().to_vec(), reply.bad)
     }
 }
 

@@ -19,6 +19,8 @@ pub const BLOCK_STATUS: u16 = 7;
 
 pub const FUA: u16 = 1;
 pub const NO_HOLE: u16 = 2;
+pub const DF: u16 = 4;
+pub const REQ_ONE: u16 = 8;
 pub const FAST_ZERO: u16 = 16;
 
 pub const OPT_EXPORT_NAME: u32 = 1;
@@ -28,9 +30,14 @@ pub const OPT_STARTTLS: u32 = 5;
 pub const OPT_INFO: u32 = 6;
 pub const OPT_GO: u32 = 7;
 pub const OPT_STRUCTURED_REPLY: u32 = 8;
+pub const OPT_LIST_META_CONTEXT: u32 = 9;
+pub const OPT_SET_META_CONTEXT: u32 = 10;
+pub const OPT_EXTENDED_HEADERS: u32 = 11;
 
 pub const ACK: u32 = 1;
+pub const SERVER: u32 = 2;
 pub const INFO: u32 = 3;
+pub const META_CONTEXT: u32 = 4;
 pub const ERR_UNSUP: u32 = 0x8000_0001;
 pub const ERR_INVALID: u32 = 0x8000_0003;
 pub const ERR_UNKNOWN: u32 = 0x8000_0006;
@@ -98,7 +105,7 @@ impl Raw {
         let mut replies = Vec::new();
         loop {
             let reply = self.option_reply(option);
-            let last = reply.0 != INFO;
+            let last = ![INFO, SERVER, META_CONTEXT].contains(&reply.0);
             replies.push(reply);
             if last {
                 return replies;
@@ -111,6 +118,34 @@ impl Raw {
         self.greet(3);
         self.option(OPT_GO, &go_data(b"disk", &[]));
         assert_eq!(self.option_replies(OPT_GO).last().unwrap().0, ACK);
+    }
+
+    /// The same with structured replies and `base:allocation`.
+    pub fn choose_structured(&mut self) {
+        self.greet(3);
+        self.option(OPT_STRUCTURED_REPLY, b"");
+        assert_eq!(self.option_reply(OPT_STRUCTURED_REPLY), (ACK, Vec::new()));
+        self.option(OPT_SET_META_CONTEXT, &meta_data(b"disk", &[b"base:allocation"]));
+        assert_eq!(self.option_replies(OPT_SET_META_CONTEXT).len(), 2);
+        self.option(OPT_GO, &go_data(b"disk", &[]));
+        assert_eq!(self.option_replies(OPT_GO).last().unwrap().0, ACK);
+    }
+
+    /// The next chunk of a structured reply.
+    pub fn chunk(&mut self) -> Chunk {
+        let head = self.take::<20>();
+        let len = u32::from_be_bytes(head[16..20].try_into().unwrap());
+        let payload = self.take_vec(len as usize);
+        Chunk::parse(&[&head[..], &payload].concat()).unwrap().0
+    }
+
+    /// The chunks of one structured reply.
+    pub fn chunks(&mut self) -> Vec<Chunk> {
+        let mut chunks = vec![self.chunk()];
+        while !chunks.last().unwrap().done {
+            chunks.push(self.chunk());
+        }
+        chunks
     }
 
     pub fn request(&mut self, flags: u16, command: u16, cookie: u64, offset: u64, len: u32) {
@@ -169,4 +204,85 @@ pub fn request_bytes(flags: u16, command: u16, cookie: u64, offset: u64, len: u3
     out.extend_from_slice(&offset.to_be_bytes());
     out.extend_from_slice(&len.to_be_bytes());
     out
+}
+
+/// The data of LIST_META_CONTEXT and SET_META_CONTEXT.
+pub fn meta_data(name: &[u8], queries: &[&[u8]]) -> Vec<u8> {
+    let mut out = (name.len() as u32).to_be_bytes().to_vec();
+    out.extend_from_slice(name);
+    out.extend_from_slice(&(queries.len() as u32).to_be_bytes());
+    for query in queries {
+        out.extend_from_slice(&(query.len() as u32).to_be_bytes());
+        out.extend_from_slice(query);
+    }
+    out
+}
+
+/// What a chunk says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Says {
+    Nothing,
+    Data {
+        offset: u64,
+        data: Vec<u8>,
+    },
+    /// `(length, flags)` each.
+    Extents(Vec<(u32, u32)>),
+    Error {
+        errno: u32,
+        message: String,
+        offset: Option<u64>,
+    },
+}
+
+/// A chunk of a structured reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    pub cookie: u64,
+    pub done: bool,
+    pub says: Says,
+}
+
+impl Chunk {
+    /// The chunk that `bytes` begin with, and what is behind it; `None` if they begin with none.
+    pub fn parse(bytes: &[u8]) -> Option<(Chunk, &[u8])> {
+        let u32_at =
+            |bytes: &[u8], at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        let u64_at =
+            |bytes: &[u8], at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+        let (head, rest) = bytes.split_at_checked(20)?;
+        if u32_at(head, 0) != 0x668e_33ef {
+            return None;
+        }
+        let (payload, rest) = rest.split_at(u32_at(head, 16) as usize);
+        let flags = u16::from_be_bytes([head[4], head[5]]);
+        assert!(flags < 2, "{flags}");
+        let says = match u16::from_be_bytes([head[6], head[7]]) {
+            0 => {
+                assert!(payload.is_empty() && flags == 1);
+                Says::Nothing
+            }
+            1 => {
+                assert!(payload.len() > 8);
+                Says::Data { offset: u64_at(payload, 0), data: payload[8..].to_vec() }
+            }
+            5 => {
+                assert_eq!(u32_at(payload, 0), 1, "the context's number");
+                let extents = payload[4..].chunks(8).map(|e| (u32_at(e, 0), u32_at(e, 4)));
+                Says::Extents(extents.collect())
+            }
+            kind @ (0x8001 | 0x8002) => {
+                let (message, rest) =
+                    payload[6..].split_at(usize::from(payload[4]) << 8 | usize::from(payload[5]));
+                assert_eq!(rest.len(), if kind == 0x8002 { 8 } else { 0 });
+                Says::Error {
+                    errno: u32_at(payload, 0),
+                    message: String::from_utf8(message.to_vec()).unwrap(),
+                    offset: (kind == 0x8002).then(|| u64_at(rest, 0)),
+                }
+            }
+            other => panic!("a chunk of kind {other}"),
+        };
+        Some((Chunk { cookie: u64_at(head, 8), done: flags == 1, says }, rest))
+    }
 }
