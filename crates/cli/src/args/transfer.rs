@@ -99,8 +99,8 @@ pub enum ExportFormat {
                   they become gone. A block is bad if a part of it is. What lives on\nthe spare \
                   was written since and stays. Give up nothing that was written to main since: \
                   import\nbefore the volume is used, or use serve --accept-main=copy --mapfile.\n\n\
-                  v3, v4real: the table of an old spare, which is read and not changed. The sectors \
-                  it moved are\nwritten into the running volume from there; what the old spare \
+                  v3, v4real: the table of an old spare, which is read and not changed. What \
+                  it moved is\nwritten into the running volume from there; what the old spare \
                   cannot read, and what damaged\nentries are about, becomes gone: main holds an \
                   old version of it."
 )]

@@ -2,10 +2,10 @@
 //! `import --format v3|v4real`: the table of a spare of an earlier generation.
 //!
 //! Its entries say that the content of a sector of main lies on a sector of that spare; what main
-//! itself holds there is an old version. So the content is read from the old spare, all of it before
-//! anything is changed, and written into the running volume as any client writes: what main cannot
-//! take is moved by the volume itself. What the old spare cannot read, and what damaged entries are
-//! about, exists nowhere any more for all that can be known: gone.
+//! itself holds there is an old version. So the content is read from the old spare, all of it
+//! before anything is changed, and written into the running volume as any client writes: what main
+//! cannot take is moved by the volume itself. What the old spare cannot read, and what damaged
+//! entries are about, exists nowhere any more for all that can be known: gone.
 
 use std::process::ExitCode;
 
