@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! The project's chores, each one command: `cargo xtask test`, `lint`, `ci`, `tidy`, `sim`, `msrv`.
+//! The project's chores, each one command: `cargo xtask test`, `lint`, `ci`, `tidy`, `sim`,
+//! `bench`, `msrv`.
 //!
 //! `test` runs every test there is, in the stages of [`stages`], and ends with one line of sums.
 //! `lint` is everything that needs no running of tests, `ci` is `lint` and then `test`.
 
+mod bench;
 mod counts;
 mod lex;
 mod licences;
@@ -26,6 +28,8 @@ usage: cargo xtask COMMAND
   ci [--no-install]             lint, then test
   tidy                          the style rules alone
   sim SEED... [--broken NAME]   run these seeds of the simulator and print what happens
+  bench [core] [nbd] [--rounds N] [--seconds N] [--peers NAME,...] [--json FILE]
+                                figures with their spread, beside the goals and other servers
   msrv                          the default build and the demo in a minimal Debian 13
 ";
 
@@ -54,6 +58,10 @@ fn main() -> ExitCode {
         "lint" => lint::run(&root),
         "tidy" => tidy::run(&root),
         "sim" => stages::simulate(&root, rest),
+        "bench" => match bench::Options::parse(rest) {
+            Ok(options) => bench::run(&root, &options),
+            Err(message) => return usage(&message),
+        },
         "msrv" => stages::alone(&root, msrv::run),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

@@ -21,7 +21,7 @@ type Words = Box<[AtomicU64]>;
 /// Threads of a volume: what the engine starts for two devices, rounded up.
 const QUEUES: usize = 64;
 
-fn fixed_bytes() -> usize {
+pub fn fixed_bytes() -> usize {
     let words = RegionMap::<Words>::words()
         + Busy::<Words>::words()
         + Pending::<Words>::words()
@@ -31,7 +31,7 @@ fn fixed_bytes() -> usize {
     words * 8 + 64 * size_of::<Job>() + 64 * size_of::<ClientFlush>()
 }
 
-fn bytes_for(entries: usize) -> usize {
+pub fn bytes_for(entries: usize) -> usize {
     let pages = entries.div_ceil(126);
     let words = Table::<Words>::words(entries)
         + Allocator::<Words>::words(entries as u64)

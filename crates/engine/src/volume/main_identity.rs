@@ -100,13 +100,13 @@ pub(crate) struct Known {
 }
 
 /// Is this the main that `kept` was noted of? `sizes` are the volume's in sectors and its block in
-/// bytes, `look` is what was read on it now, `accept` that somebody says it is.
+/// bytes, `look` is what was read on it now, `claim` what somebody says it is.
 pub(crate) fn recognise(
     main: &dyn Device,
     (main_sectors, block_bytes): (u64, u32),
     kept: &Kept,
     look: &Look,
-    accept: bool,
+    claim: Option<Accept>,
 ) -> Result<Known, VolumeError> {
     let (was, is) = (kept.hardware(), main.identity().hardware());
     let contents = kept.contents();
@@ -118,8 +118,12 @@ pub(crate) fn recognise(
         block_bytes: main.logical_block(),
         hardware: &is,
     };
-    let accept = accept.then_some(Accept::Same);
-    let judgement = judge(&stored, &seen, look.compared(&contents), accept);
+    let compared = look.compared(&contents);
+    let judgement = match (claim, judge(&stored, &seen, compared, None)) {
+        // What would be taken without a word was taken before, and may have been written since.
+        (Some(Accept::Copy), Judgement::Same { .. }) => Judgement::NotACopy,
+        _ => judge(&stored, &seen, compared, claim),
+    };
     let mut content_changed = false;
     let hardware = match judgement {
         Judgement::Same { content, .. } => {

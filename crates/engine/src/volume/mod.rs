@@ -4,8 +4,10 @@
 mod brain;
 mod causes;
 mod client;
+mod copied;
 mod driver;
 mod error;
+mod extents;
 mod fast;
 mod format;
 mod gate;
@@ -27,7 +29,9 @@ mod watch;
 mod wipe;
 
 pub use client::FlushDone;
+pub use copied::{MarkError, SectorRun};
 pub use error::VolumeError;
+pub use extents::Extent;
 pub use format::{FormatOptions, Formatted, format};
 pub use open::{VolumeInfo, VolumeOptions, repair};
 pub use payload::Payload;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use dmremap_core::commit::{ChangeFault, MetadataChange};
 use dmremap_core::machine::LoadFault;
+use dmremap_format::identity::Accept;
 use dmremap_format::{
     Header, Layout, MAX_MEMBERS, PAGE_BYTES, PageBytes, PageIndex, SLOTS_PER_PAGE, SectorRange,
     Slot, SlotIndex, SlotLimits, TablePageMut, UNIT_SECTORS,
@@ -74,7 +75,8 @@ pub fn restore(
     };
     let (kept, look) = (Kept::of(&header), look(&**main, elsewhere));
     let sizes = (main_sectors, block_bytes);
-    let known = recognise(&**main, sizes, &kept, &look, what.accept_main)?;
+    let claim = what.accept_main.then_some(Accept::Same);
+    let known = recognise(&**main, sizes, &kept, &look, claim)?;
     let force_foreign = what.force_foreign;
     let options = FormatOptions { force_foreign, force_volume: true, ..FormatOptions::default() };
     check_spare_empty(spare, &options)?;
