@@ -100,13 +100,13 @@ pub(crate) struct Known {
 }
 
 /// Is this the main that `kept` was noted of? `sizes` are the volume's in sectors and its block in
-/// bytes, `look` is what was read on it now, `accept` what somebody says it is.
+/// bytes, `look` is what was read on it now, `claim` what somebody says it is.
 pub(crate) fn recognise(
     main: &dyn Device,
     (main_sectors, block_bytes): (u64, u32),
     kept: &Kept,
     look: &Look,
-    accept: Option<Accept>,
+    claim: Option<Accept>,
 ) -> Result<Known, VolumeError> {
     let (was, is) = (kept.hardware(), main.identity().hardware());
     let contents = kept.contents();
@@ -119,11 +119,10 @@ pub(crate) fn recognise(
         hardware: &is,
     };
     let compared = look.compared(&contents);
-    let judged = |accept| judge(&stored, &seen, compared, accept);
-    let judgement = match (accept, judged(None)) {
+    let judgement = match (claim, judge(&stored, &seen, compared, None)) {
         // What would be taken without a word was taken before, and may have been written since.
         (Some(Accept::Copy), Judgement::Same { .. }) => Judgement::NotACopy,
-        _ => judged(accept),
+        _ => judge(&stored, &seen, compared, claim),
     };
     let mut content_changed = false;
     let hardware = match judgement {

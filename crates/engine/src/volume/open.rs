@@ -437,13 +437,15 @@ fn check_main(
     let elsewhere = move |sector, sectors| main_identity::is_elsewhere(&shared, sector, sectors);
     let look = main_identity::look(&**main, elsewhere);
     let (info, kept) = (&mut shown.info, &shown.kept);
-    let accept = match main_is {
+    let sizes = (info.main_sectors, info.block_bytes);
+    let claim = match main_is {
         MainIs::UnmarkedCopy | MainIs::Copy => Some(Accept::Copy),
         _ => options.accept_main.then_some(Accept::Same),
     };
-    let sizes = (info.main_sectors, info.block_bytes);
-    let known = main_identity::recognise(&**main, sizes, kept, &look, accept)?;
+    let known = main_identity::recognise(&**main, sizes, kept, &look, claim)?;
     info.content_changed = known.content_changed;
-    let kept = if main_is == MainIs::UnmarkedCopy { kept.clone() } else { known.kept };
-    Ok((look, kept))
+    if main_is == MainIs::UnmarkedCopy {
+        return Ok((look, kept.clone()));
+    }
+    Ok((look, known.kept))
 }

@@ -75,8 +75,8 @@ pub fn restore(
     };
     let (kept, look) = (Kept::of(&header), look(&**main, elsewhere));
     let sizes = (main_sectors, block_bytes);
-    let accept = what.accept_main.then_some(Accept::Same);
-    let known = recognise(&**main, sizes, &kept, &look, accept)?;
+    let claim = what.accept_main.then_some(Accept::Same);
+    let known = recognise(&**main, sizes, &kept, &look, claim)?;
     let force_foreign = what.force_foreign;
     let options = FormatOptions { force_foreign, force_volume: true, ..FormatOptions::default() };
     check_spare_empty(spare, &options)?;
