@@ -2,6 +2,7 @@
 //! `dmremap VERB`: parse, call the library, show the outcome, exit with its class.
 
 mod advice;
+mod areas;
 mod args;
 mod commands;
 mod config;
@@ -13,6 +14,7 @@ mod escape;
 mod failure;
 mod logging;
 mod manual;
+mod marking;
 mod newfile;
 mod output;
 mod pages;

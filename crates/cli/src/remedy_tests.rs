@@ -109,6 +109,7 @@ fn what_can_be_typed() {
         "dmremap serve --help",
         "sudo dmremap check --spare DEV",
         "chmod 0700 '/run/a b'",
+        "dmremap message v '$(reboot)'",
     ] {
         assert!(is_command(good), "{good}");
     }
@@ -122,6 +123,11 @@ fn what_can_be_typed() {
         "dmremap status 'n",
         "sudo",
         "reboot",
+        "rm -rf /",
+        "dmremap message v $(reboot)",
+        "dmremap message v status; reboot",
+        "dmremap message v `reboot`",
+        "dmremap examine ~/x > /dev/sda",
         "help",
     ] {
         assert!(!is_command(bad), "{bad}");

@@ -10,6 +10,8 @@ mod dump;
 mod examine;
 mod export;
 mod format;
+mod import;
+mod legacy;
 mod message;
 mod reading;
 mod repair;
@@ -81,6 +83,7 @@ pub fn run(cli: Cli, throttle: &Arc<Throttle>) -> Outcome<ExitCode> {
         Verb::Verify(args) => message::verify(&context, &args),
         Verb::Message(args) => message::message(&context, &args),
         Verb::Export(args) => export::export(&context, &args),
+        Verb::Import(args) => import::import(&context, &args),
         Verb::Format(args) => format::format(&context, &args),
         Verb::Serve(args) => {
             throttle.tell_regularly();

@@ -96,7 +96,8 @@ pub fn wait_for_end(process: &OwnedFd, limit: Duration) {
 /// What the other end says, made fit to be shown: it may be anybody's program.
 fn shown(bad: BadAnswer) -> Failure {
     let Failure { class, what, next } = bad.into();
-    let next = next.filter(|next| is_harmless(next) && remedy::is_command(next));
+    let ours = |next: &String| next.split(' ').next() == Some("dmremap") && is_harmless(next);
+    let next = next.filter(|next| ours(next) && remedy::is_command(next));
     Failure { class, what: harmless(what), next }
 }
 
