@@ -2,6 +2,7 @@
 //! `dmremap VERB`: parse, call the library, show the outcome, exit with its class.
 
 mod advice;
+mod areas;
 mod args;
 mod commands;
 mod config;
@@ -11,7 +12,9 @@ mod demo;
 mod dump;
 mod escape;
 mod failure;
+mod logging;
 mod manual;
+mod marking;
 mod newfile;
 mod output;
 mod pages;
@@ -30,8 +33,6 @@ mod view;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use failure::Class;
 
@@ -48,31 +49,14 @@ fn main() -> ExitCode {
             return Class::Usage.code().into();
         }
     };
-    log_to_stderr(cli.common.verbose);
-    match commands::run(cli) {
+    let throttle = logging::start(cli.common.verbose);
+    let ended = commands::run(cli, &throttle);
+    throttle.flush();
+    match ended {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("dmremap: {}", remedy::line(&failure));
+            logging::say(&remedy::line(&failure));
             failure.class.code().into()
         }
     }
-}
-
-/// Events go to standard error, filtered by `-v` or the variable `DMREMAP_LOG`.
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let filter = EnvFilter::builder().with_default_directive(level.into());
-    let filter = filter.with_env_var("DMREMAP_LOG").from_env_lossy();
-    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false)
-        .init();
 }

@@ -10,38 +10,38 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::args::Cli;
 
-/// A command line, and what it does.
+/// What is typed behind the program's name, and what it does.
 type Example = (&'static str, &'static str);
 
-/// Examples of every verb; the first word is the verb, none for the program itself. Each is a real
-/// command line.
+/// Examples of every verb; the first word is the verb, none for the program itself. With the program's name before it
+/// each is a real command line.
 const EXAMPLES: &[(&str, &[Example])] = &[
     (
         "",
         &[
-            ("dmremap demo", "See it all work on images in a temporary folder."),
+            ("demo", "See it all work on images in a temporary folder."),
             (
-                "dmremap format --main /dev/sdX --spare /dev/sdY --name mydisk",
+                "format --main /dev/sdX --spare /dev/sdY --name mydisk",
                 "Join a failing disk and a healthy one. /dev/sdY is overwritten.",
             ),
-            ("dmremap serve --spare /dev/sdY", "Run the volume."),
-            ("dmremap status mydisk", "How it is."),
-            ("dmremap close mydisk", "End it."),
+            ("serve --spare /dev/sdY", "Run the volume."),
+            ("status mydisk", "How it is."),
+            ("close mydisk", "End it."),
         ],
     ),
     (
         "format",
         &[
             (
-                "dmremap format --main /dev/sdX --spare /dev/md0 --name mydisk",
+                "format --main /dev/sdX --spare /dev/md0 --name mydisk",
                 "A mirror is the best spare: what has moved is nowhere else.",
             ),
             (
-                "dmremap format --main /dev/sdX --create-spare /srv/mydisk.spare --size 64M",
+                "format --main /dev/sdX --create-spare /srv/mydisk.spare --size 64M",
                 "The spare is a file that is made; 64 MiB hold about 14,000 bad blocks of 4 KiB.",
             ),
             (
-                "dmremap format --main /dev/sdX --spare /dev/sdY --dry-run",
+                "format --main /dev/sdX --spare /dev/sdY --dry-run",
                 "What would be made; nothing is changed.",
             ),
         ],
@@ -49,93 +49,78 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     (
         "serve",
         &[
-            ("dmremap serve --spare /dev/sdY", "Listen on RUN_DIR/NAME.nbd."),
-            ("dmremap serve --spare /dev/sdY --nbd tcp:127.0.0.1:10809", "Listen on TCP."),
-            ("dmremap serve --spare /dev/sdY --read-only", "Write nothing at all."),
+            ("serve --spare /dev/sdY", "Listen on RUN_DIR/NAME.nbd."),
+            ("serve --spare /dev/sdY --nbd tcp:127.0.0.1:10809", "Listen on TCP."),
+            ("serve --spare /dev/sdY --read-only", "Write nothing at all."),
         ],
     ),
     (
         "close",
         &[
-            ("dmremap close mydisk", "Unmount and disconnect clients first."),
-            ("dmremap close mydisk --force=clients", "Cut the clients off that are connected."),
+            ("close mydisk", "Unmount and disconnect clients first."),
+            ("close mydisk --force=clients", "Cut the clients off that are connected."),
         ],
     ),
     (
         "status",
         &[
-            ("dmremap status mydisk", "Begins with one plain sentence."),
-            (
-                "dmremap status --spare /dev/sdY --json",
-                "Of a volume that does not run, for scripts.",
-            ),
-            ("dmremap status mydisk --test", "Only an exit code."),
+            ("status mydisk", "Begins with one plain sentence."),
+            ("status --spare /dev/sdY --json", "Of a volume that does not run, for scripts."),
+            ("status mydisk --test", "Only an exit code."),
         ],
     ),
-    ("examine", &[("dmremap examine /dev/sdY", "What is on this device?")]),
-    ("list", &[("dmremap list mydisk", "What has moved and what is lost, in sectors of main.")]),
+    ("examine", &[("examine /dev/sdY", "What is on this device?")]),
+    ("list", &[("list mydisk", "What has moved and what is lost, in sectors of main.")]),
     (
         "remap",
         &[
-            ("dmremap remap mydisk 123456", "Move the unit that holds this sector."),
-            (
-                "dmremap remap mydisk 123456 +16",
-                "To this place, counted from the first data sector.",
-            ),
+            ("remap mydisk 123456", "Move the unit that holds this sector."),
+            ("remap mydisk 123456 +16", "To this place, counted from the first data sector."),
         ],
     ),
-    ("unremap", &[("dmremap unremap mydisk 123456", "Bring it back.")]),
+    ("unremap", &[("unremap mydisk 123456", "Bring it back.")]),
     (
         "clear",
         &[
-            (
-                "dmremap clear mydisk --dry-run",
-                "Count what would come home, and what would be lost.",
-            ),
-            ("dmremap clear mydisk --force=gone", "Blocks that exist nowhere stay errors."),
+            ("clear mydisk --dry-run", "Count what would come home, and what would be lost."),
+            ("clear mydisk --force=gone", "Blocks that exist nowhere stay errors."),
         ],
     ),
-    ("verify", &[("dmremap verify mydisk 123456", "Read it where it lives.")]),
-    ("stats", &[("dmremap stats mydisk --json", "Counters since the volume was opened.")]),
+    ("verify", &[("verify mydisk 123456", "Read it where it lives.")]),
+    ("stats", &[("stats mydisk --json", "Counters since the volume was opened.")]),
     (
         "message",
         &[
-            ("dmremap message mydisk help", "Which messages there are."),
-            ("dmremap message mydisk set read_retries 5", "Change a setting."),
+            ("message mydisk help", "Which messages there are."),
+            ("message mydisk set read_retries 5", "Change a setting."),
         ],
     ),
-    ("check", &[("dmremap check --spare /dev/sdY", "Is the metadata sound? Nothing is changed.")]),
-    ("repair", &[("dmremap repair --spare /dev/sdY", "Make all five copies whole again.")]),
-    ("dump", &[("dmremap dump --spare /dev/sdY mydisk.dump", "Keep a copy of the metadata.")]),
+    ("check", &[("check --spare /dev/sdY", "Is the metadata sound? Nothing is changed.")]),
+    ("repair", &[("repair --spare /dev/sdY", "Make all five copies whole again.")]),
+    ("dump", &[("dump --spare /dev/sdY mydisk.dump", "Keep a copy of the metadata.")]),
     (
         "restore",
         &[(
-            "dmremap restore --spare /dev/sdY --main /dev/sdX mydisk.dump",
+            "restore --spare /dev/sdY --main /dev/sdX mydisk.dump",
             "Metadata that cannot be read any more, from a dump.",
         )],
     ),
-    ("wipe", &[("dmremap wipe --spare /dev/sdY", "The spare is free for other uses.")]),
-    (
-        "import",
-        &[("dmremap import mydisk --format mapfile rescue.map", "What ddrescue could not read.")],
-    ),
-    ("export", &[("dmremap export mydisk --format mapfile", "What is lost, for ddrescue.")]),
-    (
-        "completions",
-        &[("dmremap completions bash", "Put the output into /etc/bash_completion.d/dmremap.")],
-    ),
+    ("wipe", &[("wipe --spare /dev/sdY", "The spare is free for other uses.")]),
+    ("import", &[("import mydisk --format mapfile rescue.map", "What ddrescue could not read.")]),
+    ("export", &[("export mydisk --format mapfile", "What is lost, for ddrescue.")]),
+    ("completions", &[("completions bash", "Put the output into /etc/bash_completion.d/dmremap.")]),
     (
         "man",
         &[
-            ("dmremap man serve", "One page, for: man -l -"),
-            ("dmremap man --out man1", "Every page, as files of this folder."),
+            ("man serve", "One page, for: man -l -"),
+            ("man --out man1", "Every page, as files of this folder."),
         ],
     ),
     (
         "demo",
         &[
-            ("dmremap demo", "One minute, no privilege."),
-            ("dmremap demo --sabotage", "Damages the table behind its back, and must fail."),
+            ("demo", "One minute, no privilege."),
+            ("demo --sabotage", "Damages the table behind its back, and must fail."),
         ],
     ),
 ];
@@ -206,8 +191,8 @@ fn write(command: &Command, name: &str, verb: &str, to: &mut Vec<u8>) -> io::Res
         roff.control("PP", []).text([roman(special)]);
     }
     roff.control("SH", ["EXAMPLES"]);
-    for (line, what) in examples(verb) {
-        roff.control("TP", []).text([bold(*line)]).text([roman(*what)]);
+    for (words, what) in examples(verb) {
+        roff.control("TP", []).text([bold(["dmremap", words].join(" "))]).text([roman(*what)]);
     }
     roff.control("SH", ["SEE ALSO"]);
     let other = if verb.is_empty() { "dmremap-serve" } else { "dmremap" };
@@ -237,11 +222,13 @@ mod tests {
         let names = verbs(&command).map(|verb| verb.get_name());
         for verb in std::iter::once("").chain(names) {
             assert!(!examples(verb).is_empty(), "{verb}: no example");
-            for (line, what) in examples(verb) {
-                assert!(line.starts_with("dmremap ") && what.ends_with(['.', '-', '?']), "{line}");
-                assert!(verb.is_empty() || line.split(' ').nth(1) == Some(verb), "{line}");
-                if let Err(error) = Cli::try_parse_from(line.split(' ')) {
-                    panic!("{line}: {error}");
+            for (words, what) in examples(verb) {
+                assert!(what.ends_with(['.', '-', '?']), "{words}: {what}");
+                assert!(verb.is_empty() || words.split(' ').next() == Some(verb), "{words}");
+                if let Err(error) =
+                    Cli::try_parse_from(["dmremap"].into_iter().chain(words.split(' ')))
+                {
+                    panic!("{words}: {error}");
                 }
             }
         }

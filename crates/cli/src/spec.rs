@@ -66,11 +66,10 @@ pub fn apart(main: &str, spare: &str) -> Outcome<()> {
     });
     if let [Some(main_node), Some(spare_node)] = nodes {
         if whole(&main_node) == spare_node || whole(&spare_node) == main_node {
-            let [main, spare] = [escaped_bytes(main), escaped_bytes(spare)];
             let what =
                 format!("{main} as main and {spare} as spare overlap: one is a part of the other");
             return Err(Failure::new(Class::Missing, what)
-                .with_next("dmremap format --main DEV --spare OTHER"));
+                .with_next(remedy::command(&Next::Other(spare.to_string()))));
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! A thousand times in one process: open the devices, open the volume, serve it, use it, move a
 //! unit to the spare and home, close everything. File descriptors and threads must be as many as
-//! after the first three hundred times, memory must not have grown by what a single leak would add,
-//! and the spare must have as many free units. (A program of its own: another test beside it would
-//! count too.)
+//! after the first three hundred times, memory must not have grown by what a single leak would
+//! add, and the spare must have as many free units. (A program of its own: another test beside it
+//! would count too.)
 
 mod common;
 #[path = "../src/serving/export.rs"]

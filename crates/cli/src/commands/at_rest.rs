@@ -30,6 +30,9 @@ pub fn view(spec: &str, force: bool) -> Outcome<View> {
         uuid: report::uuid_text(header.volume()),
         size_sectors: header.main_sectors(),
         block_size: header.block_bytes(),
+        entries: found.entries(),
+        quarantined: found.quarantined(),
+        max_entries: u64::from(found.layout.max_entries()),
         runs: found.runs(&header),
     })
 }

@@ -10,6 +10,8 @@ mod dump;
 mod examine;
 mod export;
 mod format;
+mod import;
+mod legacy;
 mod message;
 mod reading;
 mod repair;
@@ -20,10 +22,12 @@ mod writing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::args::{Cli, Common, Running, Verb};
 use crate::config::Config;
 use crate::failure::{Class, Failure, Outcome};
+use crate::logging::Throttle;
 use crate::rundir::RunDir;
 
 /// What every verb is given besides its own arguments.
@@ -58,7 +62,7 @@ impl Context {
 }
 
 /// Carries out the command line.
-pub fn run(cli: Cli) -> Outcome<ExitCode> {
+pub fn run(cli: Cli, throttle: &Arc<Throttle>) -> Outcome<ExitCode> {
     let context = Context { common: cli.common };
     match cli.verb {
         Verb::Clear(args) => clear::clear(&context, &args),
@@ -79,7 +83,11 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Verify(args) => message::verify(&context, &args),
         Verb::Message(args) => message::message(&context, &args),
         Verb::Export(args) => export::export(&context, &args),
+        Verb::Import(args) => import::import(&context, &args),
         Verb::Format(args) => format::format(&context, &args),
-        Verb::Serve(args) => serve::serve(&context, &args),
+        Verb::Serve(args) => {
+            throttle.tell_regularly();
+            serve::serve(&context, &args)
+        }
     }
 }

@@ -96,7 +96,17 @@ impl Fuse {
     /// (Who uses the file cannot even be killed before.)
     pub fn freeze(&self) -> Frozen<'_> {
         self.nbdfuse.send(Signal::STOP);
-        Frozen(&self.nbdfuse)
+        let frozen = Frozen(&self.nbdfuse);
+        // A thread that runs may answer something yet.
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.nbdfuse.0.id()));
+        wait_until("SIGSTOP", || {
+            std::fs::read_dir(&tasks).unwrap().all(|task| {
+                let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+                // "PID (NAME) STATE ..."
+                stat.is_ok_and(|text| text.rsplit_once(") ").is_some_and(|s| s.1.starts_with('T')))
+            })
+        });
+        frozen
     }
 }
 

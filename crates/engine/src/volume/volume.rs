@@ -35,7 +35,7 @@ pub struct Volume {
     info: VolumeInfo,
     writable: bool,
     watcher: Option<Watcher>,
-    running: Arc<Running<Path, Core>>,
+    pub(super) running: Arc<Running<Path, Core>>,
 }
 
 /// One of those who use a volume. Each remembers which lost writes it has been told of.
