@@ -25,6 +25,7 @@ use crate::confirm::confirm;
 use crate::escape::{escaped, escaped_bytes};
 use crate::failure::{Class, Failure, Outcome};
 use crate::marking::Plan;
+use crate::remedy::again_with;
 use crate::report::FORMAT_VERSION;
 use crate::view::{View, control};
 use crate::{output, spec};
