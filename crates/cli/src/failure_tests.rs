@@ -103,6 +103,7 @@ fn every_volume_error_is_told() {
         ("NotServed", (6, "joining")),
         ("OtherHost", (6, "a7a7a7a7-a7a7-")),
         ("Main", (6, "/dev/main")),
+        ("Unmarked", (6, "mark gone 8")),
         ("ReadOnlyDevice", (6, "/dev/spare")),
         ("System", (3, "random")),
     ];

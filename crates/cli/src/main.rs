@@ -10,6 +10,7 @@ mod confirm;
 mod control;
 mod demo;
 mod dump;
+mod dump_read;
 mod escape;
 mod failure;
 mod logging;

@@ -13,8 +13,8 @@ use crate::args::Cli;
 /// What is typed behind the program's name, and what it does.
 type Example = (&'static str, &'static str);
 
-/// Examples of every verb; the first word is the verb, none for the program itself. With the program's name before it
-/// each is a real command line.
+/// Examples of every verb, and of the program itself. With the program's name before it each is a
+/// real command line.
 const EXAMPLES: &[(&str, &[Example])] = &[
     (
         "",
@@ -38,7 +38,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ),
             (
                 "format --main /dev/sdX --create-spare /srv/mydisk.spare --size 64M",
-                "The spare is a file that is made; 64 MiB hold about 14,000 bad blocks of 4 KiB.",
+                "The spare is a file that is made; 64 MiB hold about 15,000 bad blocks of 4 KiB.",
             ),
             (
                 "format --main /dev/sdX --spare /dev/sdY --dry-run",

@@ -152,6 +152,12 @@ fn written() -> Vec<(String, String)> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.to_string_lossy().into_owned();
+            if path.ends_with("src/args") {
+                continue; // how verbs are written, for the help
+            }
+            if path.ends_with("src/args") {
+                continue; // how verbs are written, for the help
+            }
             if path.is_dir() {
                 walk(&path, found);
             } else if name.ends_with(".rs")

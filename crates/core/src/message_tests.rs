@@ -51,7 +51,7 @@ fn every_message_of_the_design_is_understood() {
         ("stats", Command::Stats),
         ("clear_stats", Command::ClearStats),
         ("save", Command::Save),
-        ("restore", Command::Later(Later::Restore)),
+        ("restore", Command::Restore),
         ("set read_retries 10", set(Key::ReadRetries, 10)),
         ("set recovery_limit_ms 600000", set(Key::RecoveryLimit, 600_000)),
         ("set pending_read retry", set(Key::PendingRead, 1)),
@@ -155,7 +155,7 @@ fn help_fits_a_reply_and_lists_what_there_is() {
     for key in Key::ALL {
         assert!(HELP.contains(key.name()), "{}", key.name());
     }
-    for later in ["health", "scan", "migrate", "restore", "spare_add", "spare_remove"] {
+    for later in ["health", "scan", "migrate", "spare_add", "spare_remove"] {
         assert!(!HELP.contains(later), "{later}");
         let Ok(Command::Later(word)) = within(later) else { panic!("{later}") };
         let mut buf = [0u8; REPLY_MAX_BYTES];
@@ -182,7 +182,7 @@ fn what_writes_is_refused_while_suspended() {
         ("unremap 1", true),
         ("clear", true),
         ("save", true),
-        ("restore", false),
+        ("restore", true),
         ("set latency on", true),
         ("add_remap 1 2 3", true),
     ] {

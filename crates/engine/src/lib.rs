@@ -24,5 +24,6 @@ pub use device::{Backing, Device, Direct, Geometry, Manner, Transferred};
 pub use next::Next;
 pub use volume::{
     BadRun, Client, Done, Extent, FlushDone, FormatOptions, Formatted, MarkError, Payload, Remains,
-    Reply, Request, SectorRun, Volume, VolumeError, VolumeInfo, VolumeOptions, format, repair,
+    Reply, Request, Restore, SectorRun, Volume, VolumeError, VolumeInfo, VolumeOptions, format,
+    repair, restore,
 };

@@ -73,7 +73,7 @@ fn the_good_parts_of_a_read_arrive_and_each_bad_one_is_named() {
     simple.assert_alive();
     // In one piece: nothing behind the first bad block.
     let pieces = client.read_pieces(2 * BLOCK64, 6 * BLOCK, true).unwrap();
-    assert_eq!(pieces.good, [2 * BLOCK64..5 * BLOCK64]);
+    assert_eq!(pieces.good, std::slice::from_ref(&(2 * BLOCK64..5 * BLOCK64)));
     assert_eq!(pieces.errors.len(), 1);
 }
 
@@ -255,4 +255,27 @@ fn what_an_export_answers_against_the_rules_is_an_error_of_that_read() {
         let Says::Error { errno, offset, .. } = chunks[0].says else { panic!("{chunks:?}") };
         assert_eq!((errno, offset, chunks.len()), (EIO, Some(0), 2));
     }
+}
+
+#[test]
+fn a_long_read_goes_no_further_than_its_client_and_stops_with_it() {
+    let fixture = Fixture::new();
+    let parts = u64::from(MAX_REQUEST_BYTES) / PART;
+    for vanishes in [false, true] {
+        let mut raw = structured(&fixture);
+        let before = fixture.memory.seen().len();
+        raw.request(0, READ, 1, 0, MAX_REQUEST_BYTES);
+        common::wait_for("the read to begin", || fixture.memory.seen().len() > before + 3);
+        // Others are served meanwhile.
+        fixture.client().write(0, &[1; BLOCK as usize], false).unwrap();
+        let begun = fixture.memory.seen().len() - before;
+        assert!(begun < parts as usize / 2, "{begun} parts for a client that takes none");
+        if vanishes {
+            drop(raw);
+        } else {
+            let (good, errors) = told(&raw.chunks());
+            assert_eq!((good.len() as u64, errors.len()), (parts, 0));
+        }
+    }
+    fixture.memory.wait_closed(4);
 }

@@ -29,6 +29,8 @@ pub enum Ask {
     Remap(u64),
     /// Bring the unit of this sector home.
     Unremap(u64),
+    /// Message `restore`.
+    Restore,
     /// Read the unit of this sector where it lives.
     Verify(u64),
     /// Say that sectors of main are bad.
@@ -148,7 +150,8 @@ impl Client {
         match rng.below(16) {
             0..6 => Ask::Remap(sector),
             6..13 => Ask::Unremap(sector),
-            13..15 => Ask::Verify(sector),
+            13 => Ask::Verify(sector),
+            14 => Ask::Restore,
             _ => Ask::Save,
         }
     }

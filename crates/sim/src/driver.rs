@@ -206,6 +206,7 @@ impl World {
             }
             Ask::Unremap(sector) => self.begin_message(request, &Message::Unremap { sector })?,
             Ask::Verify(sector) => self.begin_message(request, &Message::Verify { sector })?,
+            Ask::Restore => self.begin_message(request, &Message::Restore)?,
             Ask::Mark { kind, sector, sectors } => {
                 (request.sector, request.sectors) = (sector, sectors);
                 request.wanted = Wanted::Mark;

@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use changing::{Clear, ClearForce, Close, CloseForce, Message, Remap, Running, Unit};
 pub use demo::Demo;
 pub use format::Format;
-pub use offline::{Check, Dump, Repair, Wipe};
+pub use offline::{Check, Dump, Repair, Restore, Wipe};
 pub use reading::{Examine, Reading, Status};
 pub use serve::Serve;
 pub use transfer::{Export, ExportFormat, Import, ImportFormat, MainKind};
@@ -89,6 +89,8 @@ pub enum Verb {
     Repair(Repair),
     /// Write what a spare's metadata says as one JSON document
     Dump(Dump),
+    /// Make a read-only volume from a dump, when the metadata cannot be read any more
+    Restore(Restore),
     /// Take a spare out of use: removes dm-remap's metadata from it and nothing else
     Wipe(Wipe),
     /// Take in what others know of bad areas, or an old table

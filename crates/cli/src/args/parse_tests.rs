@@ -47,6 +47,8 @@ fn the_forms_scripts_rely_on() {
         "dmremap repair --spare /b --dry-run --json --force=in-use",
         "dmremap dump --spare /b",
         "dmremap dump --spare /b FILE --force=quorum --force=existing-file",
+        "dmremap restore --spare DEV --main DEV FILE",
+        "dmremap restore --spare /b --main /a f --accept-main=same --dry-run --yes",
         "dmremap wipe --spare /b --yes --force=entries",
         "dmremap import n --format mapfile FILE",
         "dmremap import --spare /b --format badblocks --block-size 1024 --main-is copy FILE",

@@ -15,6 +15,7 @@ mod legacy;
 mod message;
 mod reading;
 mod repair;
+mod restore;
 mod running;
 mod serve;
 mod wipe;
@@ -71,6 +72,7 @@ pub fn run(cli: Cli, throttle: &Arc<Throttle>) -> Outcome<ExitCode> {
         Verb::Examine(args) => examine::examine(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Dump(args) => dump::dump(&context, &args),
+        Verb::Restore(args) => restore::restore(&context, &args),
         Verb::Wipe(args) => wipe::wipe(&context, &args),
         Verb::Repair(args) => repair::repair(&args),
         Verb::Completions(args) => writing::completions(&args),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use dmremap_core::message::MarkKind;
 use dmremap_engine::{Device, OpenOptions, SectorRun, Volume, VolumeError, VolumeOptions};
+use dmremap_format::State;
 use dmremap_format::identity::Judgement;
 use dmremap_nbd::{Config as NbdConfig, Listener, Server, inherited_listeners};
 
@@ -69,6 +70,9 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     };
     let volume = opened.map_err(|error| refused(args, error))?;
     let volume = Arc::new(volume);
+    if volume.info().state == State::Restored {
+        tracing::warn!("restored from a dump: served read-only; copy the data off");
+    }
     if volume.is_writable() {
         remember(context, args, &main_spec, &volume)?;
     }
@@ -76,7 +80,7 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     if let Ok(served) = &served {
         served.closing.devices();
     }
-    let clean = volume.close() || args.read_only;
+    let clean = volume.close() || !volume.is_writable();
     if let Ok(served) = &served {
         served.closing.closed(clean, LAST_WORDS);
         served.control.finish_answers(LAST_WORDS);

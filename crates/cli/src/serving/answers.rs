@@ -89,7 +89,7 @@ impl Volume {
     fn status(&self) -> Outcome<Status> {
         let info = self.volume.info();
         let status = self.volume.status().ok_or_else(stopped)?;
-        Ok(Status::new(&info.name, info.volume, &status))
+        Ok(Status::new(&info.name, info.volume, &status).of_header(info.state))
     }
 
     fn list(&self, from: u64, count: u32) -> Vec<Run> {

@@ -20,6 +20,7 @@ mod open;
 mod outlet;
 mod payload;
 mod request;
+mod restore;
 mod ring;
 mod running;
 #[allow(clippy::module_inception)] // The type's own file.
@@ -35,5 +36,6 @@ pub use format::{FormatOptions, Formatted, format};
 pub use open::{VolumeInfo, VolumeOptions, repair};
 pub use payload::Payload;
 pub use request::{BadRun, Done, Reply, Request};
+pub use restore::{Restore, restore};
 pub use volume::{Client, Volume};
 pub use wipe::Remains;

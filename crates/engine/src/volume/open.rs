@@ -13,8 +13,8 @@ use dmremap_core::machine::{Loader, Machine, Parts};
 use dmremap_core::open::{Open, OpenStep, Refused};
 use dmremap_core::resolve::{Geometry, Shared};
 use dmremap_core::settings::{SNAPSHOT_BYTES, Setting, Settings};
-use dmremap_format::identity::{Accept, Compared, Identity, Judgement, judge};
-use dmremap_format::{Header, Layout, PAGE_BYTES, Role, SECTOR_BYTES, Session, State, Uuid};
+use dmremap_format::identity::Accept;
+use dmremap_format::{Header, Layout, PAGE_BYTES, Role, Session, State, Uuid};
 
 use crate::device::{Device, Manner};
 use crate::host;
@@ -437,56 +437,15 @@ fn check_main(
     let elsewhere = move |sector, sectors| main_identity::is_elsewhere(&shared, sector, sectors);
     let look = main_identity::look(&**main, elsewhere);
     let (info, kept) = (&mut shown.info, &shown.kept);
-    let (was, is) = (kept.hardware(), main.identity().hardware());
-    let contents = kept.contents();
-    let block_sectors = u64::from(info.block_bytes) / SECTOR_BYTES;
-    let stored =
-        Identity { sectors: info.main_sectors, block_bytes: info.block_bytes, hardware: &was };
-    let seen = Identity {
-        // A volume of larger blocks than main's own leaves out what fills no block.
-        sectors: main.sectors() & !(block_sectors - 1),
-        block_bytes: main.logical_block(),
-        hardware: &is,
+    let sizes = (info.main_sectors, info.block_bytes);
+    let claim = match main_is {
+        MainIs::UnmarkedCopy | MainIs::Copy => Some(Accept::Copy),
+        _ => options.accept_main.then_some(Accept::Same),
     };
-    let compared = look.compared(&contents);
-    let judgement = match main_is {
-        MainIs::UnmarkedCopy | MainIs::Copy => {
-            // What would be taken without a word was taken before, and may have been written since.
-            match judge(&stored, &seen, compared, None) {
-                Judgement::Same { .. } => Judgement::NotACopy,
-                _ => judge(&stored, &seen, compared, Some(Accept::Copy)),
-            }
-        }
-        _ => judge(&stored, &seen, compared, options.accept_main.then_some(Accept::Same)),
-    };
-    let hardware = match judgement {
-        Judgement::Same { content, .. } => {
-            info.content_changed = content == Compared::Differs;
-            if info.content_changed {
-                tracing::warn!(
-                    main = main.describe(),
-                    "main's content has other UUIDs than it had"
-                );
-            }
-            None
-        }
-        Judgement::Moved { .. } => {
-            tracing::warn!(main = main.describe(), "taken as main because it was said to be");
-            Some(is)
-        }
-        _ => {
-            let describe = main_identity::describe;
-            return Err(VolumeError::Main {
-                main: main.describe(),
-                was: describe(stored.sectors, &was, &contents),
-                is: describe(seen.sectors, &is, &look.contents),
-                judgement,
-            });
-        }
-    };
+    let known = main_identity::recognise(&**main, sizes, kept, &look, claim)?;
+    info.content_changed = known.content_changed;
     if main_is == MainIs::UnmarkedCopy {
         return Ok((look, kept.clone()));
     }
-    let kept = kept.with_contents(&look.merged(&contents));
-    Ok((look, hardware.map_or(kept.clone(), |hardware| kept.with_hardware(&hardware))))
+    Ok((look, known.kept))
 }
