@@ -28,6 +28,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "filefrag", package: "e2fsprogs", why: "where a file of ext4 lies" },
     Program { name: "fio", package: "fio", why: "an NBD client that verifies what it wrote" },
     Program { name: "ddrescuelog", package: "gddrescue", why: "mapfiles, read by their owner" },
+    Program { name: "groff", package: "groff-base", why: "manual pages rendered" },
     Program { name: "losetup", package: "mount", why: "block devices made of files" },
     Program { name: "mkfs.btrfs", package: "btrfs-progs", why: "btrfs images" },
     Program { name: "mkfs.ext4", package: "e2fsprogs", why: "ext2, ext4 images" },

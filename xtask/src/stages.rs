@@ -71,7 +71,15 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         name: "long runs through the program",
-        args: &["--profile=checked", "--package=dmremap", "--features=heavy", "--test=ext4"],
+        args: &[
+            "--profile=checked",
+            "--package=dmremap",
+            "--features=heavy",
+            "--test=eight_workers",
+            "--test=ext4",
+            "--test=hung_main",
+            "--test=leaks",
+        ],
     },
 ];
 

@@ -20,15 +20,16 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::escape::escaped;
 use crate::failure::{Class, Failure, Outcome};
-use crate::next::again_with;
+use crate::remedy::again_with;
 
 /// The file is never longer; a longer one is refused.
 const MOST_BYTES: u64 = 1 << 20;
@@ -135,16 +136,24 @@ impl Config {
         let mut text = String::new();
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(text),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(text),
             Err(error) => return Err(Failure::io("open", &self.path, &error)),
         };
         let read = file.take(MOST_BYTES + 1).read_to_string(&mut text);
-        read.map_err(|error| Failure::io("read", &self.path, &error))?;
+        read.map_err(|error| match error.kind() {
+            ErrorKind::InvalidData | ErrorKind::IsADirectory => self.unusable("no text file"),
+            _ => Failure::io("read", &self.path, &error),
+        })?;
         if text.len() as u64 > MOST_BYTES {
-            let error = std::io::Error::other("longer than 1 MiB");
-            return Err(Failure::io("read", &self.path, &error));
+            return Err(self.unusable("longer than 1 MiB"));
         }
         Ok(text)
+    }
+
+    /// What lies at its place is no configuration.
+    fn unusable(&self, why: &str) -> Failure {
+        let what = format!("the local configuration {} is {why}", escaped(&self.path));
+        Failure::new(Class::Missing, what).with_next(again_with("--config=FILE"))
     }
 
     fn replace(&self, folder: &Path, lock: &File, text: &str) -> Outcome<()> {

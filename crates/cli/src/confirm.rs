@@ -9,7 +9,7 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use dmremap_engine::Next;
 
 use crate::failure::{Class, Failure, Outcome};
-use crate::next::{again_with, command};
+use crate::remedy::{again_with, command};
 
 /// Shows what is going to happen on standard error and waits for `word`. Without a terminal on
 /// standard input nobody can be asked: refused.

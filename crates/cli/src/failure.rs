@@ -8,7 +8,7 @@ use dmremap_engine::{DeviceError, ErrorClass, Next, VolumeError};
 use dmremap_nbd::ErrorKind;
 
 use crate::escape::escaped;
-use crate::next;
+use crate::remedy;
 
 /// The classes of failure. Their numbers are the exit codes scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Failure {
             _ => Next::Again,
         };
         Failure::new(class, format_args!("cannot {doing} {}: {error}", escaped(path)))
-            .with_next(next::command(&next))
+            .with_next(remedy::command(&next))
     }
 }
 
@@ -117,13 +117,13 @@ impl From<ErrorClass> for Class {
 
 impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Failure {
-        Failure::new(error.class().into(), &error).with_next(next::command(&error.next()))
+        Failure::new(error.class().into(), &error).with_next(remedy::command(&error.next()))
     }
 }
 
 impl From<VolumeError> for Failure {
     fn from(error: VolumeError) -> Failure {
-        Failure::new(error.class().into(), &error).with_next(next::command(&error.next()))
+        Failure::new(error.class().into(), &error).with_next(remedy::command(&error.next()))
     }
 }
 
@@ -150,7 +150,7 @@ impl From<dmremap_nbd::Error> for Failure {
             Error::Stopping | Error::System { .. } => Next::Again,
             _ => Next::Help,
         };
-        Failure::new(class, &error).with_next(next::command(&next))
+        Failure::new(class, &error).with_next(remedy::command(&next))
     }
 }
 

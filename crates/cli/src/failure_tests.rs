@@ -54,12 +54,12 @@ fn row<'a, T>(table: &'a [(&str, T)], value: &impl Debug) -> &'a T {
 /// One line, harmless, that names `thing` and ends with a command; its exit code is `code`.
 fn check(failure: &Failure, code: u8, thing: &str) {
     assert_eq!(failure.class.code(), code, "{failure:?}");
-    let line = next::line(failure);
+    let line = remedy::line(failure);
     let (what, next) = line.rsplit_once("; try: ").unwrap_or_else(|| panic!("{line}"));
     assert!(is_harmless(&line), "{line}");
     assert!(what.contains(thing), "{what} does not name {thing}");
     assert!(what.len() >= 12, "{what}: why?");
-    assert!(next::is_command(next), "{next}");
+    assert!(remedy::is_command(next), "{next}");
     for debug in ["{ ", " }", "Some(", "Io("] {
         assert!(!what.contains(debug), "{what} is not for people");
     }
@@ -103,6 +103,7 @@ fn every_volume_error_is_told() {
         ("NotServed", (6, "joining")),
         ("OtherHost", (6, "a7a7a7a7-a7a7-")),
         ("Main", (6, "/dev/main")),
+        ("Unmarked", (6, "mark gone 8")),
         ("ReadOnlyDevice", (6, "/dev/spare")),
         ("System", (3, "random")),
     ];

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use dmremap_core::text::{REPLY_MAX_BYTES, Text};
-use dmremap_format::Uuid;
+use dmremap_format::{State, Uuid};
 
 use crate::escape::escaped_bytes;
 use crate::units::sectors;
@@ -38,6 +38,9 @@ pub struct Status {
     /// `ok`, `degraded`, `metadata_degraded`, `main_suspect`, `spare_suspect`, `spare_full`,
     /// `read_only` or `failed`.
     pub state: String,
+    /// Why it is in that state, where the numbers do not tell.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Bytes.
     pub block_size: u32,
     /// Of the volume.
@@ -102,8 +105,8 @@ pub struct Remaps {
     pub manual: u64,
 }
 
-/// Pieces of requests since the volume was opened: one for each place a request goes to, and one
-/// for each MiB that it touches.
+/// Pieces of requests since the volume was opened: one for each place a request goes to, more of a
+/// large one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requests {
     /// Resolved to main without an entry.
@@ -175,6 +178,7 @@ impl Status {
             name: name.to_owned(),
             uuid: uuid_text(uuid),
             state: s.state().word().to_owned(),
+            reason: None,
             block_size: s.block_size,
             size_sectors: s.size_sectors,
             remapped_blocks: s.remapped_blocks,
@@ -212,6 +216,15 @@ impl Status {
         }
     }
 
+    /// The same of a volume whose header is in this state.
+    #[must_use]
+    pub fn of_header(mut self, state: State) -> Status {
+        if state == State::Restored {
+            self.reason = Some("restored from a dump: to be read, and never written".to_owned());
+        }
+        self
+    }
+
     /// The whole screen.
     pub fn screen(&self) -> String {
         let mut out = capitalised(&escaped_bytes(&self.sentence).to_string()) + ".\n";
@@ -223,7 +236,9 @@ impl Status {
             let _ = writeln!(out, "  {name:<12} {value}");
         };
         row("volume", format!("{} ({})", escaped_bytes(&self.name), escaped_bytes(&self.uuid)));
-        row("state", escaped_bytes(&self.state).to_string());
+        let reason = self.reason.iter().map(|reason| format!(" ({reason})"));
+        let state = [self.state.clone()].into_iter().chain(reason).collect::<String>();
+        row("state", escaped_bytes(&state).to_string());
         if let Some(state) = &self.header_state {
             let means = match state.as_str() {
                 "clean" => " (closed in order)",

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::escape::{escaped, shell_word};
 use crate::failure::{Class, Failure, Outcome};
-use crate::next::again_with;
+use crate::remedy::again_with;
 
 /// Sockets of running volumes.
 #[derive(Clone, Debug)]

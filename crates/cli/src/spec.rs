@@ -10,7 +10,7 @@ use dmremap_engine::Next;
 
 use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
-use crate::next;
+use crate::remedy;
 use crate::topology::{Host, whole};
 
 /// The path inside `spec`.
@@ -55,7 +55,7 @@ pub fn same(a: &str, b: &str) -> bool {
 pub fn apart(main: &str, spare: &str) -> Outcome<()> {
     if same(main, spare) {
         let what = format!("{} cannot be main and spare at once", escaped_bytes(main));
-        let next = next::command(&Next::Other(spare.to_owned()));
+        let next = remedy::command(&Next::Other(spare.to_owned()));
         return Err(Failure::new(Class::Missing, what).with_next(next));
     }
     let nodes = [main, spare].map(|spec| {
@@ -66,11 +66,10 @@ pub fn apart(main: &str, spare: &str) -> Outcome<()> {
     });
     if let [Some(main_node), Some(spare_node)] = nodes {
         if whole(&main_node) == spare_node || whole(&spare_node) == main_node {
-            let [main, spare] = [escaped_bytes(main), escaped_bytes(spare)];
             let what =
                 format!("{main} as main and {spare} as spare overlap: one is a part of the other");
             return Err(Failure::new(Class::Missing, what)
-                .with_next("dmremap format --main DEV --spare OTHER"));
+                .with_next(remedy::command(&Next::Other(spare.to_string()))));
         }
     }
     Ok(())

@@ -23,6 +23,12 @@ pub struct View {
     pub size_sectors: u64,
     /// Bytes of a block.
     pub block_size: u32,
+    /// Units with an entry.
+    pub entries: u64,
+    /// Spare units that failed: each has a slot of the table too.
+    pub quarantined: u64,
+    /// Slots of the table.
+    pub max_entries: u64,
     /// What has moved, is gone or is pending.
     pub runs: Vec<Run>,
 }
@@ -46,6 +52,9 @@ impl View {
             uuid: status.uuid,
             size_sectors: status.size_sectors,
             block_size: status.block_size,
+            entries: status.entries,
+            quarantined: status.quarantined_units,
+            max_entries: status.max_entries,
             runs,
         })
     }

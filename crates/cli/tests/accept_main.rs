@@ -116,15 +116,6 @@ fn a_main_of_another_size_ends_with_a_command_that_parses() {
 }
 
 #[test]
-fn a_copy_is_taken_by_a_later_version() {
-    let bench = Bench::new();
-    let (code, said, next) =
-        bench.refused("serve --spare spare.img --main copy.img --accept-main=copy");
-    assert!(code == 1 && said.contains("by a later version"), "{said}");
-    assert_eq!(next, "dmremap serve --spare spare.img --main DEV");
-}
-
-#[test]
 fn the_list_of_a_running_volume_says_why() {
     let bench = Bench::new();
     let line = "dmremap --run-dir 'a run' --config volumes.conf serve --spare spare.img";

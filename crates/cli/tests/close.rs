@@ -57,7 +57,7 @@ fn close_is_refused_while_clients_are_connected_unless_they_may_be_cut() {
     client.write(0, &[7; 512], false).unwrap();
     let (code, said) = bench.code(&["close", "v"]);
     assert!(code == 5 && said.contains("1 client is connected"), "{code} {said}");
-    assert!(said.trim_end().ends_with("try: dmremap close NAME --force=clients"), "{said}");
+    assert!(said.trim_end().ends_with("close v --force=clients"), "{said}");
     // Refused is refused: it goes on serving.
     assert_eq!(client.read(0, 512).unwrap(), [7; 512]);
     assert_eq!(bench.good(&["close", "v", "--force=clients"]), "Closed.\n");

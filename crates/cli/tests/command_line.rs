@@ -40,6 +40,8 @@ const VERBS: &[(&str, &[&str])] = &[
     ("stats", &["nobody"]),
     ("message", &["nobody", "ping"]),
     ("check", &["--spare", "missing.img"]),
+    ("import", &["nobody", "--format", "mapfile", "missing.map", "--yes"]),
+    ("import", &["--spare", "missing.img", "--format", "json", "missing.json", "--yes"]),
     ("export", &["nobody", "--format", "json"]),
     ("export", &["--spare", "missing.img", "--format", "mapfile"]),
     ("demo", &["missing-folder"]),

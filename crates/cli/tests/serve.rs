@@ -209,3 +209,41 @@ fn the_status_of_a_spare_says_whether_it_was_closed_in_order() {
     assert_eq!(bench.serve(&[]).stop(), 0);
     assert_eq!(header(), "clean");
 }
+
+#[test]
+fn another_user_is_sent_away_whatever_the_sockets_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NAME: &str = "another_user_is_sent_away_whatever_the_sockets_mode";
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return skip(NAME, "only root can be somebody else");
+    }
+    let bench = Bench::new();
+    bench.format("main.img");
+    let server = bench.serve(&[]);
+    let opened = |path: &str, mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(bench.path(path), mode).unwrap();
+    };
+    opened("", 0o755);
+    opened("run", 0o755);
+    opened("run/v.control", 0o666);
+    let run = |uid: u32, words: &[&str]| {
+        let out = bench.command(words).uid(uid).gid(uid).output().unwrap();
+        let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+        (out.status.code(), said)
+    };
+    for words in [&["status", "v"][..], &["remap", "v", "100"], &["close", "v"]] {
+        let (code, said) = run(NOBODY, words);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("user 65534 (process ") && said.contains("may not speak"), "{said}");
+    }
+    assert_eq!(bench.json(&["status", "v", "--json"])["entries"], 0);
+    // Who changes something is written down, who only looks is not.
+    assert_eq!(run(0, &["remap", "v", "100"]).0, Some(0));
+    let log = std::fs::read_to_string(bench.path("log")).unwrap();
+    assert!(log.contains("user 0 (process ") && log.contains("asks: remap 100"), "{log}");
+    assert!(!log.contains("asks: status"), "{log}");
+    assert_eq!(server.stop(), 0);
+}

@@ -363,6 +363,8 @@ pub enum Done {
         /// Durable sequence.
         sequence: u64,
     },
+    /// `restore`: every page's copies were read again.
+    Restored(crate::machine::Restored),
     /// Refused or failed; nothing has changed unless the reason says so.
     Failed(Reason),
 }

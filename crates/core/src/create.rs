@@ -7,6 +7,8 @@
 //! does not verify fails the format. Until two headers are durable there is no volume, and from
 //! then on all they name is there.
 //!
+//! A table restored from a dump is made in the same way, with its entries in its pages.
+//!
 //! The caller has claimed the devices and made every check before; any I/O that fails ends it.
 
 use dmremap_format::{COPIES, CopyIndex, PageFault, PageIndex, Stamp};
@@ -171,10 +173,25 @@ impl<'a, P: Image> Create<'a, P> {
     /// Fills `out` with what is to be written for the write `id`; false if it names none.
     #[must_use]
     pub fn write_image(&self, id: IoId, out: &mut P) -> bool {
+        self.write_filled(id, out, |_, _| {})
+    }
+
+    /// The same for a table that is not empty: `fill` puts into an empty page what belongs there,
+    /// the same for each copy.
+    #[must_use]
+    pub fn write_filled(
+        &self,
+        id: IoId,
+        out: &mut P,
+        fill: impl FnOnce(PageIndex, &mut P),
+    ) -> bool {
         let Some(CreateKind::Write { page, copy }) = self.named(id) else { return false };
         match page {
             PageId::Header => out.copy_from(self.header),
-            PageId::Table(_) => out.blank(&self.of, page),
+            PageId::Table(index) => {
+                out.blank(&self.of, page);
+                fill(index, out);
+            }
             PageId::Generation => {}
         }
         out.seal(&self.of, page, copy, FIRST_STAMP);

@@ -112,6 +112,8 @@ pub enum Command {
     ClearStats,
     /// Commit what is not durable yet; answered with the durable generation and sequence.
     Save,
+    /// Read all copies of the metadata again, and commit anew what is not whole.
+    Restore,
     /// Change a setting.
     Set(Setting),
     /// Show a setting.
@@ -150,8 +152,6 @@ pub enum Later {
     Scan,
     /// `migrate`.
     Migrate,
-    /// `restore`: reading all copies again while running comes with the scan.
-    Restore,
     /// `spare_add`.
     SpareAdd,
     /// `spare_remove`.
@@ -166,7 +166,6 @@ impl Later {
             Later::Health => "health",
             Later::Scan => "scan",
             Later::Migrate => "migrate",
-            Later::Restore => "restore",
             Later::SpareAdd => "spare_add",
             Later::SpareRemove => "spare_remove",
         }
@@ -192,6 +191,7 @@ impl Command {
             | Command::Clear { .. }
             | Command::Mark { kind: MarkKind::Gone, .. }
             | Command::Save
+            | Command::Restore
             | Command::Set(_) => true,
             Command::Ping
             | Command::Help
@@ -223,6 +223,7 @@ impl Command {
             Command::Stats => "stats",
             Command::ClearStats => "clear_stats",
             Command::Save => "save",
+            Command::Restore => "restore",
             Command::Set(_) => "set",
             Command::Get(_) => "get",
             Command::Later(later) => later.word(),
@@ -243,6 +244,7 @@ mark pending|gone SECTOR [SECTORS]: main cannot read these blocks, or their cont
 clear [force]: bring every unit home; force: what cannot go home is gone
 stats, clear_stats: counters
 save: which state of the metadata is durable
+restore: read all copies of the metadata again, write anew what is not whole
 set KEY VALUE, get KEY: read_retries retry_backoff_ms recovery_limit_ms probe_timeout_ms \
 pending_read auto_remap latency debug_level
 Numbers are sectors of 512 bytes, decimal or 0x; SPARE_SECTOR +N counts from data_start.";
@@ -291,6 +293,7 @@ pub fn parse_within(text: &[u8], main_sectors: u64) -> Result<Command, ParseErro
         b"stats" | b"cache_stats" | b"spare_stats" => Command::Stats,
         b"clear_stats" => Command::ClearStats,
         b"save" | b"sync" => Command::Save,
+        b"restore" => Command::Restore,
         b"set" => args.set()?,
         b"get" => Command::Get(args.key()?),
         _ => return fail(Fault::NoSuchMessage),
@@ -301,14 +304,8 @@ pub fn parse_within(text: &[u8], main_sectors: u64) -> Result<Command, ParseErro
 
 /// The word of a later part; its arguments are not looked at.
 fn later(word: &[u8]) -> Option<Later> {
-    const ALL: [Later; 6] = [
-        Later::Health,
-        Later::Scan,
-        Later::Migrate,
-        Later::Restore,
-        Later::SpareAdd,
-        Later::SpareRemove,
-    ];
+    const ALL: [Later; 5] =
+        [Later::Health, Later::Scan, Later::Migrate, Later::SpareAdd, Later::SpareRemove];
     ALL.into_iter().find(|later| later.word().as_bytes() == word)
 }
 
@@ -335,6 +332,7 @@ fn form(word: &[u8]) -> Option<&'static str> {
         b"spare_stats" => "spare_stats",
         b"clear_stats" => "clear_stats",
         b"save" => "save",
+        b"restore" => "restore",
         b"sync" => "sync",
         b"set" => "set KEY VALUE",
         b"get" => "get KEY",

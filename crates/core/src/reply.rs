@@ -80,6 +80,16 @@ pub fn write_done(out: &mut Text<'_>, command: &Command, done: &Done, ground: &G
         Done::Saved { generation, sequence } => {
             out.str("durable: generation=").u64(generation).str(" sequence=").u64(sequence);
         }
+        Done::Restored(found) => {
+            out.u64(found.pages.into()).str(" pages read again in five copies: ");
+            out.u64(found.bad_copies.into()).str(" copies were bad, ");
+            out.u64(found.renewed.into()).str(" pages were written anew");
+            if found.left != 0 {
+                out.str("; not whole: ").u64(found.left.into());
+                out.str(" pages, whose entries may be lost when the volume is closed: ");
+                out.str("copy the data off now");
+            }
+        }
         Done::Failed(reason) => {
             out.whole(command.word());
             if names_a_sector(command) {
@@ -142,6 +152,9 @@ fn write_reason(out: &mut Text<'_>, command: &Command, reason: Reason, ground: &
     }
     match (command, reason) {
         (_, Reason::InDoubt | Reason::WriteFailed(_)) => {}
+        (Command::Restore, _) => {
+            out.str("; pages that were written anew before stay so");
+        }
         (Command::Clear { .. }, _) => {
             out.str("; units that went home before this one stay there");
         }

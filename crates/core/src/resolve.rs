@@ -273,6 +273,11 @@ impl<W: Deref<Target = [AtomicU64]>> Shared<W> {
         }
     }
 
+    /// Counts from zero again.
+    pub fn clear_paths(&self) {
+        self.paths.iter().for_each(|word| word.store(0, Relaxed));
+    }
+
     fn path_sum(&self, which: usize) -> u64 {
         self.paths
             .iter()

@@ -68,8 +68,7 @@ pub struct Remaps {
     pub manual: u64,
 }
 
-/// Pieces of requests sent on their way: one for each place a request goes to, and one for each
-/// region of 1 MiB that it touches.
+/// Pieces of requests sent on their way: one for each place a request goes to, more of a large one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
     /// Resolved to main without an entry, whatever their size.

@@ -16,8 +16,8 @@ use dmremap_core::commit::{
 };
 use dmremap_core::settings::{Key, Setting, Settings};
 use dmremap_format::{
-    BlockState, ContentRow, CopyIndex, IdentityRow, PageBytes, PageIndex, Slot, SpareUnit, States,
-    UnitIndex,
+    BlockState, ContentRow, CopyIndex, IdentityRow, PageBytes, PageIndex, Slot, SpareUnit, State,
+    States, UnitIndex,
 };
 use real::{Content, Disk, Event, Place, Spare, drive, format, open, open_with, uuid};
 
@@ -93,6 +93,18 @@ fn log(kind: ChangeKind) -> Vec<Event> {
             let mut spare = Spare::new(&start);
             spare.log.push(Event::Base(start.clone()));
             format(&mut spare, 40);
+            spare.log
+        }
+        ChangeKind::Restore => {
+            // Four lost copies of a page: there is nothing to be read any more.
+            let mut lost = start.clone();
+            for copy in 0..4 {
+                lost.insert((TABLE, CopyIndex(copy)), [0; 4096]);
+            }
+            let mut spare = Spare::new(&lost);
+            spare.log.push(Event::Base(lost));
+            let gone = Slot { spare: None, ..slot(5, 0, 0, 0b1) };
+            real::make(&mut spare, 40, State::Restored, &[gone]);
             spare.log
         }
         ChangeKind::Generation | ChangeKind::Open => opening(&start, real::session(3)),
@@ -271,10 +283,10 @@ fn check(kind: ChangeKind) {
     let after = look(&end).0;
     assert!(after.is_some());
     let doubtful = doubtful(&log);
-    let must_open = kind != ChangeKind::Format;
+    let must_open = !matches!(kind, ChangeKind::Format | ChangeKind::Restore);
     let good = |content: &Option<Content>, acknowledged: bool| match kind {
         // Either volume, whole, or none; behind the acknowledgement the new one.
-        ChangeKind::Format => {
+        ChangeKind::Format | ChangeKind::Restore => {
             *content == after || !acknowledged && (content.is_none() || same(content, &before))
         }
         // The doubtful change may be served until it is reversed.

@@ -23,6 +23,7 @@ pub use device::spec::{OpenOptions, open_device};
 pub use device::{Backing, Device, Direct, Geometry, Manner, Transferred};
 pub use next::Next;
 pub use volume::{
-    BadRun, Client, Done, FlushDone, FormatOptions, Formatted, Payload, Remains, Reply, Request,
-    Volume, VolumeError, VolumeInfo, VolumeOptions, format, repair,
+    BadRun, Client, Done, Extent, FlushDone, FormatOptions, Formatted, MarkError, Payload, Remains,
+    Reply, Request, Restore, SectorRun, Volume, VolumeError, VolumeInfo, VolumeOptions, format,
+    repair, restore,
 };

@@ -2,10 +2,10 @@
 //! One value of each variant of this crate's errors, for the tests of how they are shown. The names
 //! in them are hostile: what is shown of them must not act on a terminal.
 
-use dmremap_core::Class;
 use dmremap_core::create::{CreateFault, CreateKind};
 use dmremap_core::machine::LoadFault;
 use dmremap_core::open::Refused;
+use dmremap_core::{Class, Reason};
 use dmremap_format::identity::Judgement;
 use dmremap_format::{
     Field, Found, LayoutError, Signature, SlotFault, SlotIndex, State, Uuid, one_of_each,
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::device::error::DeviceError;
 use crate::next::Next;
-use crate::volume::VolumeError;
+use crate::volume::{MarkError, VolumeError};
 
 /// A main with a name that clears the screen, a spare with one that fakes a line.
 const MAIN: &str = "/dev/main\u{1b}[2J";
@@ -65,6 +65,10 @@ one_of_each!(VolumeError {
         was: "4096 sectors, WWN 0x5000".into(),
         is: "4096 sectors, WWN 0x6000".into(),
         judgement: Judgement::NotACopy
+    }
+    Unmarked {
+        spare: SPARE.into(),
+        error: MarkError { words: "mark gone 8: no room".into(), reason: Reason::Full }
     }
     ReadOnlyDevice { device: SPARE.into() }
     System { 0: "no random numbers".into() }

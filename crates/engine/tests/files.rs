@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use dmremap_core::Class;
-use dmremap_engine::{Backing, Device, DeviceError, ErrorClass, Next, OpenOptions, open_device};
+use dmremap_engine::{
+    Backing, Device, DeviceError, ErrorClass, Manner, Next, OpenOptions, open_device,
+};
 
 fn quick() -> OpenOptions {
     OpenOptions { wait_ms: 0, ..OpenOptions::default() }
@@ -32,6 +34,28 @@ fn image(dir: &Path, name: &str, bytes: u64) -> String {
 /// Opens for tests that do not care how: the disk's file system may have no O_DIRECT.
 fn any(spec: &str) -> std::sync::Arc<dyn Device> {
     open_device(spec, &OpenOptions { force_buffered: true, ..quick() }).unwrap()
+}
+
+#[test]
+fn each_kind_of_file_is_served_in_the_manner_that_suits_it() {
+    for (dir, tmpfs) in places() {
+        let device = any(&image(dir.path(), "disk", 1 << 20));
+        let (mut buf, manner) = (vec![1u8; 4096], device.manner());
+        if tmpfs {
+            assert_eq!(manner, Manner::Inline);
+            assert_eq!(device.write_now(&[7; 4096], 4096, true), Some(Ok(())));
+            assert_eq!(device.read_now(&mut buf, 4096), Some(Ok(())));
+            assert_eq!(buf, [7; 4096]);
+            assert_eq!(device.read_now(&mut buf, 1 << 20), Some(Err(Class::NotSupported)));
+            assert!(device.direct().is_none());
+        } else if device.geometry().backing == Backing::Direct {
+            assert_ne!(manner, Manner::Inline, "a read with O_DIRECT waits for the disk");
+            assert_eq!(device.read_now(&mut buf, 0), None);
+            assert_eq!(device.write_now(&buf, 0, false), None);
+            assert_eq!(buf, [1; 4096]);
+            assert!(device.direct().is_some());
+        }
+    }
 }
 
 #[test]
@@ -126,6 +150,9 @@ fn buffered_is_refused_unless_forced() {
         Err(error) => panic!("refused for another reason: {error}"),
         Ok(_) => panic!("a buffered file was opened without force"),
     }
+    // Whoever only looks vouches for nothing: there it is merely empty.
+    let looked = open_device(path, &OpenOptions::examine()).err().unwrap();
+    assert!(matches!(looked, DeviceError::Empty { .. }), "{looked}");
 }
 
 #[test]
@@ -137,8 +164,7 @@ fn the_hold_is_exclusive_and_goes_with_the_device() {
         let error = open_device(&path, &options).err().unwrap();
         assert!(matches!(error, DeviceError::Busy { .. }), "{error}");
         assert_eq!(error.class().exit_code(), 5);
-        let reader = OpenOptions { force_buffered: true, ..OpenOptions::examine() };
-        open_device(&path, &reader).unwrap();
+        open_device(&path, &OpenOptions::examine()).unwrap();
         drop(first);
         open_device(&path, &options).unwrap();
     }

@@ -143,6 +143,18 @@ fn a_hung_device_holds_up_no_other_volume_and_not_its_own_spare() {
 }
 
 #[test]
+fn where_no_ring_can_be_had_threads_serve() {
+    let bench = Bench::formatted(MAIN, SPARE, 512);
+    let options = VolumeOptions { manner: Some(Manner::Ring), ..accept() };
+    let (main, spare) = (bench.main.0.clone(), bench.spare.0.clone());
+    let volume = Volume::open(main, spare, &options, |_| {}).unwrap();
+    assert_eq!(volume.manners(), [Manner::Threads; 2], "memory has no file");
+    assert_eq!(write(&volume, 8, 8, 3), []);
+    assert_eq!(read(&volume, 8, 8), (vec![3; 4096], vec![]));
+    assert!(volume.close());
+}
+
+#[test]
 fn a_client_that_submits_from_its_own_answers_needs_no_stack_for_it() {
     /// Reads again from inside of the answer, as often as `left` says.
     fn again(volume: &Arc<Volume>, left: u32, over: std::sync::mpsc::Sender<()>) {

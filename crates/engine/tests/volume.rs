@@ -8,7 +8,7 @@ use std::sync::Arc;
 use common::{Bench, accept, ask, begin, flush, original, read, superblock, write};
 use dmremap_core::{Class, Done, Event, Kind, Reason, message};
 use dmremap_engine::{
-    BadRun, Device, ErrorClass, FormatOptions, Manner, MemoryDevice, Volume, VolumeError,
+    BadRun, Device, ErrorClass, FormatOptions, Manner, MemoryDevice, Request, Volume, VolumeError,
     VolumeOptions, format,
 };
 use dmremap_format::{Header, HeaderMut, PAGE_BYTES, Session, Uuid};
@@ -43,6 +43,24 @@ fn requests_go_in_the_manner_these_tests_are_about() {
     assert_eq!(read(&volume, 8, 8).1, []);
     let brought = bench.faulty_main.brought.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(brought, if wanted == Manner::Threads { 0 } else { 2 });
+}
+
+#[test]
+fn memory_that_o_direct_does_not_take_goes_another_way() {
+    let bench = Bench::formatted(MAIN, SPARE, 512);
+    let volume = bench.open();
+    let (sender, replies) = std::sync::mpsc::channel();
+    for kind in [Kind::Write, Kind::Read] {
+        let bytes = vec![if kind == Kind::Write { 7 } else { 0 }; 3 << 20];
+        // A large vector begins behind what the allocator keeps of it.
+        let data = Box::new(bytes);
+        let request = Request { kind, sector: 2040, sectors: 6144, fua: true, data };
+        let sender = sender.clone();
+        volume.submit(request, Box::new(move |reply| sender.send(reply).unwrap()));
+        let reply = replies.recv().unwrap();
+        assert_eq!(reply.bad, []);
+        assert!(reply.data.bytes().iter().all(|byte| *byte == 7));
+    }
 }
 
 #[test]

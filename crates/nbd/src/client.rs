@@ -4,25 +4,29 @@
 //! A thread reads replies all the time, so submitting can never lock up against a server that waits
 //! for its replies to be fetched. The client is `Sync`: several threads may use one connection.
 
-use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::export::Errno;
+use crate::export::Extent;
 use crate::protocol::{
-    CMD_DISC, CMD_FLAG_FUA, CMD_FLAG_NO_HOLE, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE,
-    CMD_WRITE_ZEROES, RequestHeader, SIMPLE_REPLY_BYTES, decode_simple_reply,
+    CMD_BLOCK_STATUS, CMD_CACHE, CMD_DISC, CMD_FLAG_DF, CMD_FLAG_FUA, CMD_FLAG_NO_HOLE, CMD_FLUSH,
+    CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES, RequestHeader,
 };
-use crate::transport::{Control, Transport};
+use crate::transport::{Outgoing, Transport};
 
+mod error;
 mod handshake;
+mod replies;
 
+pub use error::ClientError;
 pub use handshake::RemoteExport;
+pub use replies::{Pieces, RemoteError};
+
+use replies::{Answer, Shared};
 
 /// Names a submitted request on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +62,13 @@ pub enum Operation<'a> {
         /// Answer only when it is on stable storage.
         fua: bool,
     },
+    /// The range may be asked for soon.
+    Cache {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u32,
+    },
     /// The range reads as zeros afterwards.
     WriteZeroes {
         /// First byte.
@@ -80,103 +91,12 @@ pub struct Completed {
     pub result: Result<Vec<u8>, ClientError>,
 }
 
-/// Why a call failed.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The server could not be reached.
-    Connect {
-        /// Where.
-        target: String,
-        /// What the operating system says.
-        source: Arc<io::Error>,
-    },
-    /// The negotiation failed.
-    Handshake {
-        /// Why.
-        what: String,
-    },
-    /// The server answered with this error; the connection is good.
-    Remote(Errno),
-    /// The connection ended before the answer came: whether the request was done is not known.
-    Lost {
-        /// How it ended.
-        why: String,
-    },
-    /// More data than a request can carry.
-    TooLong,
-    /// Not a request that is under way, or already waited for.
-    NotUnderWay,
-}
-
-impl ClientError {
-    /// The number the server answered with, if it answered.
-    #[must_use]
-    pub fn errno(&self) -> Option<Errno> {
-        match self {
-            ClientError::Remote(errno) => Some(*errno),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ClientError::Connect { target, source } => {
-                write!(f, "cannot connect to {target}: {source}")
-            }
-            ClientError::Handshake { what } => write!(f, "NBD negotiation failed: {what}"),
-            ClientError::Remote(Errno(errno)) => {
-                write!(f, "the server answered: {}", io::Error::from_raw_os_error(*errno))
-            }
-            ClientError::Lost { why } => {
-                write!(f, "the connection ended before the answer came ({why})")
-            }
-            ClientError::TooLong => f.write_str("more data than one request can carry (4 GiB)"),
-            ClientError::NotUnderWay => f.write_str("no such request is under way"),
-        }
-    }
-}
-
-impl std::error::Error for ClientError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ClientError::Connect { source, .. } => Some(&**source),
-            _ => None,
-        }
-    }
-}
-
 /// A connection to one export. Dropped, it is cut without a word; see [`Client::disconnect`].
 pub struct Client {
     shared: Arc<Shared>,
-    writer: Mutex<Box<dyn Write + Send>>,
+    writer: Mutex<Box<dyn Outgoing>>,
     export: RemoteExport,
     reader: Option<thread::JoinHandle<()>>,
-}
-
-struct Shared {
-    control: Box<dyn Control>,
-    state: Mutex<State>,
-    arrived: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    last_cookie: u64,
-    /// Requests without an answer.
-    waiting: HashMap<u64, Waiting>,
-    /// Answers somebody is waiting for by name.
-    named: HashMap<u64, Result<Vec<u8>, ClientError>>,
-    /// Answers for [`Client::next_completed`], oldest first.
-    unnamed: VecDeque<Completed>,
-    lost: Option<String>,
-}
-
-struct Waiting {
-    read_len: u32,
-    named: bool,
 }
 
 impl Client {
@@ -220,10 +140,8 @@ impl Client {
     fn over(transport: Transport, name: &str) -> Result<Client, ClientError> {
         let Transport { reader, mut writer, control } = transport;
         let mut reader = BufReader::new(reader);
-        let export = handshake::negotiate(&mut reader, &mut *writer, name)?;
-        let shared =
-            Shared { control, state: Mutex::new(State::default()), arrived: Condvar::new() };
-        let shared = Arc::new(shared);
+        let export = handshake::negotiate(&mut reader, &mut writer, name)?;
+        let shared = Arc::new(Shared::new(control));
         let fetching = Arc::clone(&shared);
         let reader = thread::Builder::new()
             .name("nbd-client".into())
@@ -278,12 +196,32 @@ impl Client {
         self.call(Operation::WriteZeroes { offset, len, fua, no_hole: false }).map(drop)
     }
 
+    /// Reads `len` bytes, as far as they can be read; `in_one` asks for at most one piece.
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] from a server without structured replies, [`ClientError::Lost`].
+    pub fn read_pieces(&self, offset: u64, len: u32, in_one: bool) -> Result<Pieces, ClientError> {
+        let flags = if in_one { CMD_FLAG_DF } else { 0 };
+        let header = RequestHeader { flags, command: CMD_READ, cookie: 0, offset, len };
+        Ok(self.shared.wait(self.send(header, &[], true)?.0)?.into_pieces(offset))
+    }
+
+    /// What the range, whole blocks, takes of space. It may end before `len` bytes.
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] also from a server without `base:allocation`; [`ClientError::Lost`].
+    pub fn block_status(&self, offset: u64, len: u32) -> Result<Vec<Extent>, ClientError> {
+        let header = RequestHeader { flags: 0, command: CMD_BLOCK_STATUS, cookie: 0, offset, len };
+        self.shared.wait(self.send(header, &[], true)?.0)?.into_extents()
+    }
+
     /// Submits a request and waits for its answer, whatever else is under way.
     ///
     /// # Errors
     /// [`ClientError::Remote`], [`ClientError::Lost`], [`ClientError::TooLong`].
     pub fn call(&self, operation: Operation<'_>) -> Result<Vec<u8>, ClientError> {
-        let cookie = self.send(operation, true)?;
+        let (header, data) = encode(operation)?;
+        let cookie = self.send(header, data, true)?;
         self.wait(cookie)
     }
 
@@ -293,7 +231,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::Lost`], [`ClientError::TooLong`]; the request is not under way then.
     pub fn submit(&self, operation: Operation<'_>) -> Result<Cookie, ClientError> {
-        self.send(operation, false)
+        let (header, data) = encode(operation)?;
+        self.send(header, data, false)
     }
 
     /// Waits for the answer to one request.
@@ -301,41 +240,20 @@ impl Client {
     /// # Errors
     /// As the request ended, or [`ClientError::NotUnderWay`].
     pub fn wait(&self, cookie: Cookie) -> Result<Vec<u8>, ClientError> {
-        let mut state = self.shared.lock();
-        loop {
-            if let Some(result) = state.named.remove(&cookie.0) {
-                return result;
-            }
-            if let Some(at) = state.unnamed.iter().position(|c| c.cookie == cookie) {
-                return state.unnamed.remove(at).map_or(Ok(Vec::new()), |c| c.result);
-            }
-            match state.waiting.get_mut(&cookie.0) {
-                Some(waiting) => waiting.named = true,
-                None => return Err(ClientError::NotUnderWay),
-            }
-            state = self.shared.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        self.shared.wait(cookie.0).and_then(Answer::into_data)
     }
 
     /// Waits for the answer to any request submitted with [`Client::submit`] that nobody waits for
     /// by name; `None` when there is no such request.
     pub fn next_completed(&self) -> Option<Completed> {
-        let mut state = self.shared.lock();
-        loop {
-            if let Some(completed) = state.unnamed.pop_front() {
-                return Some(completed);
-            }
-            if !state.waiting.values().any(|w| !w.named) {
-                return None;
-            }
-            state = self.shared.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let (cookie, result) = self.shared.next_completed()?;
+        Some(Completed { cookie: Cookie(cookie), result: result.and_then(Answer::into_data) })
     }
 
     /// Requests that have no answer yet.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        self.shared.lock().waiting.len()
+        self.shared.under_way()
     }
 
     /// Says goodbye and waits until the server has closed the connection, which it does when it has
@@ -356,37 +274,32 @@ impl Client {
         Ok(())
     }
 
-    fn send(&self, operation: Operation<'_>, named: bool) -> Result<Cookie, ClientError> {
-        let (mut header, data) = encode(operation)?;
-        let read_len = if header.command == CMD_READ { header.len } else { 0 };
+    fn send(
+        &self,
+        mut header: RequestHeader,
+        data: &[u8],
+        named: bool,
+    ) -> Result<Cookie, ClientError> {
         // Taken first, so that the cookies rise on the wire.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self.shared.lock();
-        if let Some(why) = &state.lost {
-            return Err(ClientError::Lost { why: why.clone() });
-        }
-        state.last_cookie += 1;
-        let cookie = state.last_cookie;
-        state.waiting.insert(cookie, Waiting { read_len, named });
-        drop(state);
-        header.cookie = cookie;
+        self.shared.begin(&mut header, named)?;
         let written = writer
             .write_all(&header.encode())
             .and_then(|()| writer.write_all(data))
             .and_then(|()| writer.flush());
         if let Err(error) = written {
             // A part of it may be on its way: nothing more can be said on this connection.
-            self.shared.control.close();
-            self.shared.forget(cookie);
+            self.shared.close();
+            self.shared.forget(header.cookie);
             return Err(ClientError::Lost { why: error.to_string() });
         }
-        Ok(Cookie(cookie))
+        Ok(Cookie(header.cookie))
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.shared.control.close();
+        self.shared.close();
     }
 }
 
@@ -401,79 +314,11 @@ fn encode(operation: Operation<'_>) -> Result<(RequestHeader, &[u8]), ClientErro
         }
         Operation::Flush => (CMD_FLUSH, 0, 0, 0, none),
         Operation::Trim { offset, len, fua } => (CMD_TRIM, fua_flag(fua), offset, len, none),
+        Operation::Cache { offset, len } => (CMD_CACHE, 0, offset, len, none),
         Operation::WriteZeroes { offset, len, fua, no_hole } => {
             let no_hole = if no_hole { CMD_FLAG_NO_HOLE } else { 0 };
             (CMD_WRITE_ZEROES, fua_flag(fua) | no_hole, offset, len, none)
         }
     };
     Ok((RequestHeader { flags, command, cookie: 0, offset, len }, data))
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Drops a request that was not sent as a whole, so that nobody is told of it twice.
-    fn forget(&self, cookie: u64) {
-        let mut state = self.lock();
-        state.waiting.remove(&cookie);
-        state.named.remove(&cookie);
-        state.unnamed.retain(|c| c.cookie.0 != cookie);
-        self.arrived.notify_all();
-    }
-
-    /// Fetches replies until the connection ends, then ends everything that waits.
-    fn fetch(&self, reader: &mut dyn Read) {
-        let why = loop {
-            if let Err(why) = self.fetch_one(reader) {
-                break why;
-            }
-        };
-        self.control.close();
-        let mut state = self.lock();
-        let waiting = std::mem::take(&mut state.waiting);
-        for (cookie, waiting) in waiting {
-            let error = ClientError::Lost { why: why.clone() };
-            complete(&mut state, cookie, waiting.named, Err(error));
-        }
-        state.lost = Some(why);
-        self.arrived.notify_all();
-    }
-
-    fn fetch_one(&self, reader: &mut dyn Read) -> Result<(), String> {
-        let mut head = [0; SIMPLE_REPLY_BYTES];
-        reader.read_exact(&mut head).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => "the server closed it".to_string(),
-            _ => error.to_string(),
-        })?;
-        let Some((cookie, error)) = decode_simple_reply(&head) else {
-            return Err("the server sent something that is no reply".to_string());
-        };
-        let read_len = match self.lock().waiting.get(&cookie) {
-            Some(waiting) => waiting.read_len,
-            None => return Err("the server answered what was not asked".to_string()),
-        };
-        let result = if error == 0 {
-            let mut data = vec![0; read_len as usize];
-            reader.read_exact(&mut data).map_err(|error| error.to_string())?;
-            Ok(data)
-        } else {
-            Err(ClientError::Remote(Errno(i32::try_from(error).unwrap_or(Errno::EIO.0))))
-        };
-        let mut state = self.lock();
-        if let Some(waiting) = state.waiting.remove(&cookie) {
-            complete(&mut state, cookie, waiting.named, result);
-        }
-        self.arrived.notify_all();
-        Ok(())
-    }
-}
-
-fn complete(state: &mut State, cookie: u64, named: bool, result: Result<Vec<u8>, ClientError>) {
-    if named {
-        state.named.insert(cookie, result);
-    } else {
-        state.unnamed.push_back(Completed { cookie: Cookie(cookie), result });
-    }
 }

@@ -198,6 +198,7 @@ impl Session<'_> {
             offset = until;
             if offset < end {
                 self.wire.send_if_enough();
+                link.wait_for_backlog();
             }
         }
     }

@@ -86,3 +86,66 @@ fn replies_are_sent_whole_however_little_the_stream_takes_at_a_time() {
     let credit = link.admit(0);
     assert!(credit.is_none() && link.closed() && !link.patient());
 }
+
+/// Takes three bytes without waiting, and everything from who waits.
+#[derive(Clone, Default)]
+struct Narrow {
+    taken: Arc<Mutex<Vec<u8>>>,
+    /// How many bytes each way.
+    ways: Arc<Mutex<[usize; 2]>>,
+}
+
+impl Write for Narrow {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.taken.lock().unwrap().extend_from_slice(buf);
+        self.ways.lock().unwrap()[1] += buf.len();
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Outgoing for Narrow {
+    fn send_now(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Some(first) = slices.first() else { return Ok(0) };
+        let n = first.len().min(3);
+        self.taken.lock().unwrap().extend_from_slice(&first[..n]);
+        self.ways.lock().unwrap()[0] += n;
+        Ok(n)
+    }
+}
+
+#[test]
+fn what_the_reader_cannot_send_at_once_the_writer_sends_from_that_byte_on() {
+    let (near, _far) = UnixStream::pair().unwrap();
+    let control = Transport::unix(near).control;
+    let link = Arc::new(Link::new(Credits { requests: 500, bytes: 0 }, control));
+    let narrow = Narrow::default();
+    let stream: Box<dyn Outgoing> = Box::new(narrow.clone());
+    let wire = Wire { link: Arc::clone(&link), stream: Arc::new(Mutex::new(stream)) };
+    let writing = wire.clone();
+    let writer = thread::spawn(move || writing.send_until_closed());
+    let mut expected = Vec::new();
+    for cookie in 0..200_u64 {
+        let data = vec![cookie as u8; 1 + 11 * cookie as usize];
+        let mut credit = link.admit(data.len() as u64).unwrap();
+        link.begin(&mut credit).unwrap();
+        let read = Some((0, data.len() as u32));
+        let done = link.done(Asked { cookie, read, structured: false, whole: false }, credit);
+        expected.extend(crate::protocol::encode_simple_reply(cookie, 0));
+        expected.extend(&data);
+        done(crate::Reply::good(Buffer::from(&data[..])));
+        wire.send_if_enough();
+        if cookie % 7 == 0 {
+            wire.send_now();
+        }
+    }
+    link.drain();
+    writer.join().unwrap();
+    assert!(*narrow.taken.lock().unwrap() == expected);
+    let [now, later] = *narrow.ways.lock().unwrap();
+    assert!(now > 0 && later > 0 && now + later == expected.len(), "{now} {later}");
+    assert_eq!(link.owed(), 0);
+}

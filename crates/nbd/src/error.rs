@@ -101,8 +101,8 @@ impl fmt::Display for Error {
             ),
             Error::Remote { address } => write!(
                 f,
-                "{address} can be reached from other hosts and clients are not authenticated: \
-                 listen on 127.0.0.1 or [::1], or allow remote clients explicitly"
+                "{address} can be reached from other hosts, and NBD asks nobody who they are: \
+                 listen on 127.0.0.1 or [::1], or say --insecure-tcp"
             ),
             Error::Inherited { fd: Some(fd), what } => {
                 write!(f, "inherited descriptor {fd} {what}: see sd_listen_fds(3)")

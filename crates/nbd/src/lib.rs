@@ -46,7 +46,9 @@ mod server;
 mod transport;
 
 pub use buffer::Buffer;
-pub use client::{Client, ClientError, Completed, Cookie, Operation, RemoteExport};
+pub use client::{
+    Client, ClientError, Completed, Cookie, Operation, Pieces, RemoteError, RemoteExport,
+};
 pub use error::{Error, ErrorKind};
 pub use export::{
     BadRange, Command, Connection, Done, Errno, Export, ExportInfo, Extent, Reply, Request,

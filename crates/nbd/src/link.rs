@@ -32,8 +32,14 @@ use crate::protocol::MAX_REQUEST_BYTES;
 use crate::reply::{self, Asked, Frame};
 use crate::transport::Control;
 
-/// Replies sent together at most; each is up to two slices of a gathered send.
+/// Replies sent together at most; each is up to two slices of a gathered send. And their bytes,
+/// unless the first one alone has more: their memory is free for the next request when all of them
+/// are sent.
 const BATCH: usize = 64;
+const BATCH_BYTES: usize = 256 << 10;
+/// With more than this to be sent no further part of a long read is begun: what waits longer has
+/// left the processor's cache by the time it is sent, and the client has enough to do.
+const BACKLOG_BYTES: usize = 1 << 20;
 /// From so many queued replies or bytes on the reader sends before it takes the next request: a
 /// small batch is still in the processor's cache, and the client begins sooner.
 const ENOUGH_FRAMES: usize = 32;
@@ -92,6 +98,8 @@ struct State {
     /// Bytes of the first frame in the queue that are on the wire already.
     sent: usize,
     queued_bytes: usize,
+    /// Bytes of what has been taken to be sent.
+    sending_bytes: usize,
     /// A thread has taken replies and sends them.
     sending: bool,
     requests: u32,
@@ -161,6 +169,14 @@ impl Link {
             if let Some(credit) = self.take_credit(&mut state, bytes) {
                 return Some(credit);
             }
+            state = self.reader_rests(state);
+        }
+    }
+
+    /// Waits until little enough is left to be sent for a long read to go on.
+    pub fn wait_for_backlog(&self) {
+        let mut state = self.lock();
+        while !state.closed && state.queued_bytes + state.sending_bytes > BACKLOG_BYTES {
             state = self.reader_rests(state);
         }
     }
@@ -250,13 +266,20 @@ impl Link {
 
     fn take(state: &mut State) -> Batch {
         state.sending = true;
-        let take = state.queue.len().min(BATCH);
+        let mut bytes = 0;
+        let fits = |queued: &&Queued| {
+            bytes += queued.frame.len();
+            bytes <= BATCH_BYTES
+        };
+        let take = state.queue.iter().take(BATCH).take_while(fits).count();
+        let take = take.max(state.queue.len().min(1));
         let frames: VecDeque<Queued> = if take == state.queue.len() {
             std::mem::take(&mut state.queue)
         } else {
             state.queue.drain(..take).collect()
         };
-        state.queued_bytes -= frames.iter().map(|q| q.frame.len()).sum::<usize>();
+        state.sending_bytes = frames.iter().map(|q| q.frame.len()).sum();
+        state.queued_bytes -= state.sending_bytes;
         Batch { frames, sent: std::mem::take(&mut state.sent) }
     }
 
@@ -290,6 +313,7 @@ impl Link {
         }
         let mut state = self.lock();
         state.sending = false;
+        state.sending_bytes = 0;
         for queued in batch.frames.iter().take(whole) {
             self.give_back(&mut state, queued.credit);
         }

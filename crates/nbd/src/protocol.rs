@@ -87,6 +87,7 @@ pub(crate) const CHUNK_FLAG_DONE: u16 = 1 << 0;
 /// Kinds of chunks.
 pub(crate) const CHUNK_NONE: u16 = 0;
 pub(crate) const CHUNK_DATA: u16 = 1;
+pub(crate) const CHUNK_HOLE: u16 = 2;
 pub(crate) const CHUNK_BLOCK_STATUS: u16 = 5;
 /// Every kind with this bit is an error.
 pub(crate) const CHUNK_ERR: u16 = 1 << 15;
@@ -177,7 +178,6 @@ impl ChunkHeader {
     }
 
     /// Unpacks a head whose magic has been looked at.
-    #[cfg(test)]
     pub fn decode(bytes: &[u8; CHUNK_BYTES]) -> ChunkHeader {
         ChunkHeader {
             flags: u16_at(bytes, 4),

@@ -7,8 +7,8 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
-use common::{Fixture, Random, SIZE, installed, run};
-use dmremap_nbd::Client;
+use common::{Fixture, Random, SIZE, Seen, installed, run};
+use dmremap_nbd::{BadRange, Client, Errno};
 
 const LIBNBD: &str = "libnbd-bin";
 
@@ -41,6 +41,74 @@ fn nbdinfo_shows_the_export() {
         let expected = format!("\"{key}\": {value}");
         assert!(json.contains(&expected), "{expected} is not in {json}");
     }
+}
+
+/// An export with holes: its first 64 KiB, and 16 MiB from 16 MiB on.
+fn with_holes() -> Fixture {
+    let fixture = Fixture::new();
+    for hole in [0..64 << 10, 16 << 20..32 << 20] {
+        fixture.memory.hole(hole);
+    }
+    fixture
+}
+
+#[test]
+fn nbdinfo_lists_and_maps_the_export() {
+    if !installed("nbdinfo_lists_and_maps_the_export", "nbdinfo", LIBNBD) {
+        return;
+    }
+    let fixture = with_holes();
+    let place = format!("nbd+unix://?socket={}", fixture.path().display());
+    let list = run(Command::new("nbdinfo").args(["--list", "--json", &place]));
+    for part in ["\"export-name\": \"disk\"", "\"structured\": true", "\"base:allocation\""] {
+        assert!(list.contains(part), "{part} is not in {list}");
+    }
+    assert!(list.contains("a disk in memory"), "{list}");
+    for (name, can) in [("df", true), ("cache", true)] {
+        let answer =
+            Command::new("nbdinfo").args(["--can", name, &uri(&fixture)]).status().unwrap();
+        assert_eq!(answer.success(), can, "{name}");
+    }
+    let map = run(Command::new("nbdinfo").args(["--map", &uri(&fixture)]));
+    let map: Vec<Vec<&str>> = map.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(
+        map,
+        [
+            ["0", "65536", "3", "hole,zero"],
+            ["65536", "16711680", "0", "data"],
+            ["16777216", "16777216", "3", "hole,zero"],
+            ["33554432", "33554432", "0", "data"],
+        ]
+    );
+}
+
+#[test]
+fn qemu_img_tells_maps_and_converts_with_holes() {
+    if !installed("qemu_img_tells_maps_and_converts_with_holes", "qemu-img", "qemu-utils") {
+        return;
+    }
+    let fixture = with_holes();
+    let mut data = Random::new(5).bytes(2 << 20);
+    data[..64 << 10].fill(0);
+    fixture.client().write(0, &data, false).unwrap();
+    let info = run(Command::new("qemu-img").args(["info", "--output=json", &uri(&fixture)]));
+    assert!(info.contains(&format!("\"virtual-size\": {SIZE}")), "{info}");
+    let map = run(Command::new("qemu-img").args(["map", "--output=json", &uri(&fixture)]));
+    let map: String = map.split_whitespace().collect();
+    for part in [
+        "\"start\":0,\"length\":65536,\"depth\":0,\"present\":false,\"zero\":true,\"data\":false",
+        "\"start\":16777216,\"length\":16777216,",
+    ] {
+        // Its versions differ in which keys they write.
+        let whole = map.contains(part);
+        let short = map.contains(&part.replace("\"present\":false,", ""))
+            || map.contains(&part.replace("\"present\":false", "\"present\":true"));
+        assert!(whole || short, "{part} is not in {map}");
+    }
+    let copy = fixture.directory.path().join("copy");
+    let to = copy.to_str().unwrap();
+    run(Command::new("qemu-img").args(["convert", "-O", "raw", &uri(&fixture), to]));
+    assert!(fs::read(&copy).unwrap() == fixture.memory.content(0, SIZE as usize));
 }
 
 #[test]
@@ -119,6 +187,73 @@ fn nbdsh_sends_good_and_bad_requests() {
     let fixture = Fixture::new();
     let script = BAD_REQUESTS.replace("PATH", &format!("{:?}", fixture.path()));
     run(nbdsh.args(["-c", &script]).stdin(Stdio::null()));
+}
+
+/// Structured replies and block status, and a flush that covers another connection's write.
+const STRUCTURED: &str = r"
+import errno
+h.add_meta_context('base:allocation')
+h.set_export_name('disk')
+h.connect_unix(PATH)
+assert h.get_structured_replies_negotiated()
+assert h.can_meta_context('base:allocation') and h.can_df() and h.can_cache()
+
+# The good parts of a read, and where it is bad.
+seen = []
+def chunk(buf, offset, status, error):
+    seen.append((offset, len(buf), status, error.value))
+try:
+    h.pread_structured(1 << 20, 0, chunk)
+    assert False, 'no error'
+except nbd.Error as e:
+    assert e.errnum == errno.EIO, e
+seen.sort()
+bad = [s[0] for s in seen if s[2] == nbd.READ_ERROR]
+good = sum(s[1] for s in seen if s[2] == nbd.READ_DATA)
+assert bad == [8192, 1 << 19], seen
+assert good == (1 << 20) - 8192, seen
+h.pread_structured(65536, 1 << 20, chunk, nbd.CMD_FLAG_DF)
+assert seen[-1] == (1 << 20, 65536, nbd.READ_DATA, 0), seen
+
+# Holes.
+said = []
+def extent(context, offset, entries, error):
+    assert context == 'base:allocation'
+    said.append((offset, list(entries)))
+h.block_status(1 << 20, 4096, extent)
+assert said == [(4096, [61440, 3, (1 << 20) - 61440, 0])], said
+h.block_status(1 << 20, 4096, extent, nbd.CMD_FLAG_REQ_ONE)
+assert said[1] == (4096, [61440, 3]), said
+
+# Two connections.
+assert h.can_multi_conn()
+other = nbd.NBD()
+other.set_export_name('disk')
+other.connect_unix(PATH)
+h.pwrite(b'y' * 4096, 2 << 20)
+other.flush()
+assert other.pread(4096, 2 << 20) == b'y' * 4096
+other.shutdown()
+h.shutdown()
+";
+
+#[test]
+fn nbdsh_takes_structured_replies_and_block_status() {
+    let Some(mut nbdsh) = common::nbdsh("nbdsh_takes_structured_replies_and_block_status") else {
+        return;
+    };
+    let fixture = with_holes();
+    for offset in [8192, 1 << 19] {
+        let bad = BadRange { offset, len: 4096, error: Errno::EIO, message: "unreadable" };
+        fixture.memory.bad(bad);
+    }
+    let script = STRUCTURED.replace("PATH", &format!("{:?}", fixture.path()));
+    run(nbdsh.args(["-c", &script]).stdin(Stdio::null()));
+    let seen = fixture.memory.seen();
+    let at = |wanted: &dyn Fn(&Seen) -> bool| seen.iter().position(wanted).unwrap();
+    let write = at(&|s| s.connection == 1 && s.command == dmremap_nbd::Command::Write);
+    let flush = at(&|s| s.connection == 2 && s.command == dmremap_nbd::Command::Flush);
+    assert!(write < flush);
 }
 
 #[test]

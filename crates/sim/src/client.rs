@@ -3,6 +3,7 @@
 //! itself, and comes over several connections.
 
 use dmremap_core::Kind;
+use dmremap_core::message::MarkKind;
 
 use crate::rng::Rng;
 
@@ -28,8 +29,19 @@ pub enum Ask {
     Remap(u64),
     /// Bring the unit of this sector home.
     Unremap(u64),
+    /// Message `restore`.
+    Restore,
     /// Read the unit of this sector where it lives.
     Verify(u64),
+    /// Say that sectors of main are bad.
+    Mark {
+        /// In which way.
+        kind: MarkKind,
+        /// First sector.
+        sector: u64,
+        /// Length, whole blocks.
+        sectors: u32,
+    },
     /// Write down what is known.
     Save,
 }
@@ -49,11 +61,13 @@ pub struct Weights {
     pub flush: u64,
     /// remap, unremap, verify, save.
     pub message: u64,
+    /// mark: what is marked is lost, so not in every run.
+    pub mark: u64,
 }
 
 impl Default for Weights {
     fn default() -> Weights {
-        Weights { read: 40, write: 44, zeroes: 3, discard: 2, flush: 8, message: 3 }
+        Weights { read: 40, write: 44, zeroes: 3, discard: 2, flush: 8, message: 3, mark: 0 }
     }
 }
 
@@ -101,7 +115,7 @@ impl Client {
     /// The next request.
     pub fn ask(&self, rng: &mut Rng) -> Ask {
         let w = &self.weights;
-        let parts = [w.read, w.write, w.zeroes, w.discard, w.flush, w.message];
+        let parts = [w.read, w.write, w.zeroes, w.discard, w.flush, w.message, w.mark];
         let mut at = rng.below(parts.iter().sum());
         let mut which = 0;
         while which < parts.len() - 1 && at >= parts[which] {
@@ -114,7 +128,12 @@ impl Client {
             2 => Kind::WriteZeroes,
             3 => Kind::Discard,
             4 => return Ask::Flush,
-            _ => return self.message(rng),
+            5 => return self.message(rng),
+            _ => {
+                let (sector, sectors) = self.span(rng);
+                let kind = if rng.one_in(3) { MarkKind::Pending } else { MarkKind::Gone };
+                return Ask::Mark { kind, sector, sectors };
+            }
         };
         let (sector, sectors) = self.span(rng);
         Ask::Io {
@@ -131,7 +150,8 @@ impl Client {
         match rng.below(16) {
             0..6 => Ask::Remap(sector),
             6..13 => Ask::Unremap(sector),
-            13..15 => Ask::Verify(sector),
+            13 => Ask::Verify(sector),
+            14 => Ask::Restore,
             _ => Ask::Save,
         }
     }

@@ -37,6 +37,8 @@ pub enum Wanted {
     Flush,
     /// A message.
     Message,
+    /// A message that marks its sectors.
+    Mark,
 }
 
 /// A request under way.
@@ -189,6 +191,7 @@ impl World {
                 if kind.changes() {
                     let zeros = kind != Kind::Write;
                     request.version = self.oracle.begin(sector, sectors, zeros, self.tick);
+                    self.marks.write_begins(sector, sectors);
                 }
                 self.requests.insert(id, request);
                 self.cut(id, kind, (sector, sectors), fua, hasty);
@@ -203,6 +206,14 @@ impl World {
             }
             Ask::Unremap(sector) => self.begin_message(request, &Message::Unremap { sector })?,
             Ask::Verify(sector) => self.begin_message(request, &Message::Verify { sector })?,
+            Ask::Restore => self.begin_message(request, &Message::Restore)?,
+            Ask::Mark { kind, sector, sectors } => {
+                (request.sector, request.sectors) = (sector, sectors);
+                request.wanted = Wanted::Mark;
+                self.marks.asked(sector, sectors);
+                let sectors = Some(sectors);
+                self.begin_message(request, &Message::Mark { kind, sector, sectors })?;
+            }
             Ask::Save => self.begin_message(request, &Message::Save)?,
         }
         Ok(id)

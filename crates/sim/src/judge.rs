@@ -62,6 +62,9 @@ impl World {
 
     fn check_read(&mut self, request: &Request, sector: u64, content: &Content) -> Checked {
         let tick = self.tick;
+        if self.marks.was_gone(sector, request.began) {
+            return fail(format!("read {} returned sector {sector}, which is gone", request.id));
+        }
         match self.oracle.read(sector, content, request.began, tick) {
             Ok(()) => Ok(()),
             Err(wrong) => fail(format!(
@@ -104,6 +107,9 @@ impl World {
                     request.fua,
                     tick,
                 );
+                if sure {
+                    self.marks_overwritten(request.sector, request.sectors);
+                }
             }
         }
         self.note(|| format!("request {id} ends: {:?}", request.error));
@@ -161,6 +167,9 @@ impl World {
         if self.troubles.excuse(dev, since) {
             return None;
         }
+        if dev == Dev::Main && (at..at + size).any(|s| self.marks.excuse(s)) {
+            return None;
+        }
         let disk = &self.disks[row(dev)];
         if class.is_suspect() && (at..at + size).any(|s| disk.failed_reads.contains(&s)) {
             return None;
@@ -176,6 +185,9 @@ impl World {
 
     /// Why the block at `sector` should not be gone.
     fn gone_unjust(&self, sector: u64) -> Option<String> {
+        if (sector..sector + self.config.block_sectors).any(|s| self.marks.excuse(s)) {
+            return None;
+        }
         let spare = &self.disks[1];
         let just = (sector..sector + self.config.block_sectors).any(|s| {
             let failures = |version: &u32| spare.unread.get(&(s, *version)).copied().unwrap_or(0);
@@ -385,6 +397,7 @@ impl World {
                     if let Some(why) = self.gone_unjust(sector) {
                         return fail(format!("sector {sector}: {why}"));
                     }
+                    (sector..sector + size).for_each(|sector| self.marks_gone(sector));
                 }
             }
             Event::InDoubt { .. } => self.troubles.strike(Trouble::Metadata, tick),

@@ -14,6 +14,7 @@ pub mod excuse;
 pub mod fault;
 pub mod judge;
 pub mod machine_side;
+pub mod marks;
 pub mod nemesis;
 pub mod opening;
 pub mod oracle;

@@ -146,6 +146,9 @@ pub fn run(plan: &Plan) -> Result<Report, Failure> {
     plan.setting.shape(&mut config);
     let mut world = World::new(config, plan.seed);
     world.tracing = plan.trace;
+    if plan.setting == Setting::Usual && plan.seed % 4 == 3 {
+        world.client.weights.mark = 2;
+    }
     world.format()?;
     world.nemesis = Nemesis::new(profile);
     if plan.setting == Setting::Copies {

@@ -18,6 +18,7 @@ use crate::content::{ADOPTED, Content};
 use crate::disk::Disk;
 use crate::driver::{Part, PartId, PartStage, Request, Told};
 use crate::excuse::{FlushJudge, Trouble, Troubles};
+use crate::marks::Marks;
 use crate::nemesis::Nemesis;
 use crate::oracle::{Oracle, Tick};
 use crate::rng::Rng;
@@ -193,6 +194,8 @@ pub struct World {
     pub counts: Counts,
     /// Printed as it happens.
     pub tracing: bool,
+    /// What messages have marked.
+    pub marks: Marks,
     /// What scripts ask for, if one runs.
     pub script: Option<Script>,
     steps: Vec<Step>,
@@ -236,6 +239,7 @@ impl World {
             next_part: 1,
             counts: Counts::default(),
             tracing: false,
+            marks: Marks::default(),
             script: None,
             steps: Vec::new(),
         }

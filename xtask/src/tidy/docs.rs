@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Complaints, Tree, complain};
+use super::{Complaints, File, Tree, complain};
 use crate::lex;
 
 /// The document that says which test shows which line of the design.
@@ -53,21 +53,75 @@ pub fn named_tests_exist(tree: &Tree) -> Complaints {
     for missing in design_lines().filter(|name| !file.text.contains(&format!("\n| {name} |"))) {
         found.push(complain(file, 1, format!("line {missing} of the design is not in the table")));
     }
-    for (index, line) in file.text.lines().enumerate() {
-        let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
-        if !line.starts_with('|') || !cells.first().is_some_and(|cell| is_design_line(cell)) {
-            continue;
+    for (number, cells) in rows(file) {
+        if cells.first().is_some_and(|cell| is_design_line(cell)) {
+            found.extend(names_tests(file, number, &cells, &["later: "], &tests));
         }
-        let last = cells.last().copied().unwrap_or("");
-        let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
-        if names.is_empty() && !last.starts_with("later: ") {
-            found.push(complain(file, index + 1, format!("{} names no test", cells[0])));
+    }
+    found
+}
+
+/// The tests that the history of the project names, each in a row of `docs/TESTING.md`.
+const HISTORY: &str = "complete_remap_verification final_remap_verification \
+    data_integrity_verification_test explicit_remap_verification_test actual_remap_test \
+    sector_zero_test specific_sector_test simple_io_test minimal_dm_test debug_io_forwarding \
+    debug_data_integrity corrected_remap_verification auto_remap_intelligence_test \
+    enhanced_dm_flakey_test bio_endio_error_validation_test bio_error_status_test \
+    advanced_error_injection_test direct_io_error_test bio_size_analysis_test \
+    intelligence_test_v2 performance_optimization_test micro_performance_test \
+    simple_performance_test performance_test_v1 stress_test_v1 enhanced_stats_test v2_sysfs_test \
+    production_hardening_test memory_leak_test_v1 integration_test_suite complete_test_suite_v1 \
+    complete_test_suite_v2 remap_create_safe remap_test_driver run_dm_remap_tests \
+    metadata_upgrade_test discovery_reassembly_test health_scanning_test performance_impact_test \
+    integration_compatibility_test quick_production_validation production_validation_suite \
+    weeks_7_8_integration_test";
+
+/// Every test of the history has a row, by itself or with others; the row names the tests here that
+/// cover what it was for, or what they wait for: the kernel module, a later part, the benchmark.
+pub fn history_is_covered(tree: &Tree) -> Complaints {
+    let Some(file) = tree.get(TESTING) else { return Complaints::new() };
+    let tests = all_tests(tree);
+    let mut found = Complaints::new();
+    let mut missing: BTreeSet<&str> = HISTORY.split_whitespace().collect();
+    for (number, cells) in rows(file) {
+        let scripts = cells.first().map_or("", |cell| *cell).split(", ");
+        // All of the row's, not only the first that is known.
+        if scripts.filter(|script| missing.remove(script)).count() > 0 {
+            let later = &["kernel: later", "later: ", "bench: "];
+            found.extend(names_tests(file, number, &cells, later, &tests));
         }
-        for name in names {
-            let function = name.rsplit("::").next().unwrap_or(name);
-            if !tests.contains(function) {
-                found.push(complain(file, index + 1, format!("there is no test {name}")));
-            }
+    }
+    let complaint = |script| complain(file, 1, format!("{script} of the history has no row"));
+    found.extend(missing.into_iter().map(complaint));
+    found
+}
+
+/// Rows of tables: the line's number and its cells.
+fn rows(file: &File) -> impl Iterator<Item = (usize, Vec<&str>)> {
+    let tables = file.text.lines().enumerate().filter(|(_, line)| line.starts_with('|'));
+    tables.map(|(index, line)| {
+        (index + 1, line.trim().trim_matches('|').split('|').map(str::trim).collect())
+    })
+}
+
+/// The last cell of a row names tests that exist, or begins with one of `later`.
+fn names_tests(
+    file: &File,
+    line: usize,
+    cells: &[&str],
+    later: &[&str],
+    tests: &BTreeSet<String>,
+) -> Complaints {
+    let mut found = Complaints::new();
+    let last = cells.last().copied().unwrap_or("");
+    let names: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+    if names.is_empty() && !later.iter().any(|word| last.starts_with(word)) {
+        found.push(complain(file, line, format!("{} names no test", cells[0])));
+    }
+    for name in names {
+        let function = name.rsplit("::").next().unwrap_or(name);
+        if !tests.contains(function) {
+            found.push(complain(file, line, format!("there is no test {name}")));
         }
     }
     found
@@ -136,5 +190,28 @@ mod tests {
         assert!(found[0].ends_with("line 10.37 of the design is not in the table"));
         assert!(found[1].ends_with("there is no test gone"));
         assert!(found[2].ends_with("10.3 names no test"));
+    }
+
+    #[test]
+    fn finds_a_test_of_the_history_without_a_row() {
+        let mut rows: String =
+            HISTORY.split_whitespace().map(|name| format!("| {name} | x | `here` |\n")).collect();
+        for (from, to) in [
+            ("| sector_zero_test | x | `here` |\n", ""),
+            ("| simple_io_test | x | `here` |", "| simple_io_test | x | `gone` |"),
+            ("| minimal_dm_test | x | `here` |", "| minimal_dm_test | x | |"),
+            ("| v2_sysfs_test | x | `here` |\n", ""),
+            ("| enhanced_stats_test |", "| enhanced_stats_test, v2_sysfs_test |"),
+            ("| stress_test_v1 | x | `here` |", "| stress_test_v1 | x | kernel: later |"),
+        ] {
+            assert!(rows.contains(from));
+            rows = rows.replace(from, to);
+        }
+        let tree = Tree::of(&[(TESTING, &rows), ("a.rs", "#[test]\nfn here() {}\n")]);
+        let found = history_is_covered(&tree);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].ends_with("there is no test gone"));
+        assert!(found[1].ends_with("minimal_dm_test names no test"));
+        assert!(found[2].ends_with("sector_zero_test of the history has no row"));
     }
 }

@@ -106,6 +106,7 @@ const RULES: &[fn(&Tree) -> Complaints] = &[
     manifests::broken_only_by_its_stage,
     docs::links_lead_somewhere,
     docs::named_tests_exist,
+    docs::history_is_covered,
 ];
 
 /// `cargo xtask tidy`: prints every complaint; whether there is none.

@@ -16,19 +16,33 @@ pub struct Running {
     pub control: Option<PathBuf>,
 }
 
-/// `remap`.
+/// `remap`. With `--control` there is no name, and the other words move up.
 #[derive(Debug, Args)]
 pub struct Remap {
     /// Its control socket, instead of the name
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
-    /// The running volume, a sector of main, and where to: a sector of the spare, +N counts from
-    /// its first data sector [default: any]
-    #[arg(required = true, num_args = 1..=3, value_name = "NAME SECTOR [SPARE_SECTOR]")]
-    pub words: Vec<String>,
+    /// The running volume
+    #[arg(value_name = "NAME")]
+    pub first: String,
+    /// A sector of main
+    #[arg(value_name = "SECTOR", required_unless_present = "control", value_parser = place)]
+    pub second: Option<String>,
+    /// Where to: a sector of the spare, +N counts from its first data sector [default: any]
+    #[arg(value_name = "SPARE_SECTOR", conflicts_with = "control", value_parser = place)]
+    pub third: Option<String>,
     /// One JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// A word that looks like a number; what it may be is for the message grammar to say.
+fn place(word: &str) -> Result<String, String> {
+    let digits = word.strip_prefix('+').unwrap_or(word);
+    match digits.starts_with(|c: char| c.is_ascii_digit()) {
+        true => Ok(word.to_owned()),
+        false => Err("a sector is a number".to_owned()),
+    }
 }
 
 /// `unremap` and `verify`.

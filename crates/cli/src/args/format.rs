@@ -18,7 +18,7 @@ pub struct Format {
     /// Make this file the spare; it must not exist yet
     #[arg(long, value_name = "FILE", requires = "size", conflicts_with = "spare")]
     pub create_spare: Option<String>,
-    /// Size of that file, such as 64M: room for about 14,000 bad blocks of 4 KiB
+    /// Size of that file, such as 64M: room for about 15,000 bad blocks of 4 KiB
     #[arg(long, value_name = "SIZE", requires = "create_spare", conflicts_with = "spare")]
     #[arg(value_parser = parse_size)]
     pub size: Option<u64>,

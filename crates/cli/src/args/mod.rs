@@ -8,6 +8,7 @@ mod offline;
 mod reading;
 mod serve;
 mod transfer;
+mod writing;
 
 use std::path::PathBuf;
 
@@ -16,10 +17,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use changing::{Clear, ClearForce, Close, CloseForce, Message, Remap, Running, Unit};
 pub use demo::Demo;
 pub use format::Format;
-pub use offline::{Check, Dump, Repair, Wipe};
+pub use offline::{Check, Dump, Repair, Restore, Wipe};
 pub use reading::{Examine, Reading, Status};
 pub use serve::Serve;
-pub use transfer::{Export, ExportFormat};
+pub use transfer::{Export, ExportFormat, Import, ImportFormat, MainKind};
+pub use writing::{Completions, Manual};
 
 /// Keep a failing disk's data alive: join it with a small healthy spare.
 ///
@@ -87,10 +89,18 @@ pub enum Verb {
     Repair(Repair),
     /// Write what a spare's metadata says as one JSON document
     Dump(Dump),
+    /// Make a read-only volume from a dump, when the metadata cannot be read any more
+    Restore(Restore),
     /// Take a spare out of use: removes dm-remap's metadata from it and nothing else
     Wipe(Wipe),
+    /// Take in what others know of bad areas, or an old table
+    Import(Import),
     /// Write down where everything is, in a form that other programs read
     Export(Export),
+    /// Write completions for a shell to standard output
+    Completions(Completions),
+    /// Write manual pages
+    Man(Manual),
     /// See it all work on images in a temporary folder; needs no privilege
     Demo(Demo),
 }
@@ -110,8 +120,8 @@ pub enum Force {
     Buffered,
     /// Open although another host never closed it
     InUse,
-    /// Listen where other hosts can reach it, although NBD asks nobody who they are
-    Remote,
+    /// Import a v3 table, whose checksum proves nothing
+    Unverified,
     /// Open read-only, or dump, although too few metadata copies can be read
     Quorum,
     /// Wipe a spare although blocks have moved to it, which are lost with it
@@ -125,7 +135,7 @@ pub enum Force {
 pub enum AcceptMain {
     /// It is the same disk, behind another cable or in another dock
     Same,
-    /// Another disk that main was copied onto; comes with a later version
+    /// Another disk that main was copied onto; wants --mapfile
     Copy,
 }
 

@@ -19,6 +19,9 @@ pub struct Serve {
     /// Where to listen: unix:PATH or tcp:HOST:PORT [default: unix:RUN_DIR/NAME.nbd]
     #[arg(long, value_name = "WHERE", conflicts_with = "stdio")]
     pub nbd: Option<String>,
+    /// Let --nbd tcp: listen where other hosts reach it, although NBD asks nobody who they are
+    #[arg(long, requires = "nbd")]
+    pub insecure_tcp: bool,
     /// Speak NBD on standard input and output, to one client
     #[arg(long)]
     pub stdio: bool,
@@ -31,6 +34,9 @@ pub struct Serve {
     /// Accept a main that cannot prove that it is the right one
     #[arg(long, value_name = "HOW")]
     pub accept_main: Option<AcceptMain>,
+    /// With --accept-main=copy: ddrescue's map of the copy, or "none" if it lacks nothing
+    #[arg(long, value_name = "FILE")]
+    pub mapfile: Option<std::path::PathBuf>,
     /// Lift one named safety check; may be given more than once
     #[arg(long, value_name = "WHAT")]
     pub force: Vec<Force>,

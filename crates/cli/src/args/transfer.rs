@@ -53,8 +53,8 @@ impl Place {
                   does not say how large they are\n  \
                   json       format_version, name, uuid, size_sectors, block_size, and runs, which \
                   is what\n             list --json writes\n  \
-                  table      segments for dmsetup create: your data without this software. Stop the \
-                  volume\n             first; what is gone or pending is an error segment"
+                  table      segments for dmsetup create: your data without this software. Stop \
+                  the volume\n             first; what is gone or pending is an error segment"
 )]
 pub struct Export {
     /// Which volume, and where to.
@@ -85,4 +85,72 @@ pub enum ExportFormat {
     Json,
     /// Segments for dmsetup
     Table,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "dmremap import <NAME|--control PATH|--spare DEV> --format <FORMAT> \
+                      [--main-is original|copy] <FILE|DEV>",
+    after_help = "mapfile, badblocks, json: bad areas of main. On an original main they become \
+                  pending: reads\nfail at once instead of after minutes, writes go to the spare; \
+                  this needs a volume that runs.\nOn a copy they become gone, an error until \
+                  overwritten, since a copy reads zeros there with\nsuccess. Without --main-is \
+                  they become gone. A block is bad if a part of it is. What lives on\nthe spare \
+                  was written since and stays. Give up nothing that was written to main since: \
+                  import\nbefore the volume is used, or use serve --accept-main=copy --mapfile.\n\n\
+                  v3, v4real: the table of an old spare, which is read and not changed. What \
+                  it moved is\nwritten into the running volume from there; what the old spare \
+                  cannot read, and what damaged\nentries are about, becomes gone: main holds an \
+                  old version of it."
+)]
+pub struct Import {
+    /// Which volume, and from where.
+    #[command(flatten)]
+    pub place: Place,
+    /// What the file is
+    #[arg(long)]
+    pub format: ImportFormat,
+    /// What main is [default: copy]
+    #[arg(long, value_name = "WHAT")]
+    pub main_is: Option<MainKind>,
+    /// badblocks: bytes of a block, as badblocks -b had it
+    #[arg(long, value_name = "BYTES")]
+    pub block_size: Option<u32>,
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// unverified: take a v3 table
+    #[arg(long, value_name = "WHAT")]
+    pub force: Vec<Force>,
+}
+
+/// What an import reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImportFormat {
+    /// ddrescue's mapfile
+    Mapfile,
+    /// A list of badblocks(8)
+    Badblocks,
+    /// What export or list wrote as JSON
+    Json,
+    /// A spare of the third generation, or an image of it
+    V3,
+    /// A spare of the historical v4, or an image of it
+    V4real,
+}
+
+/// What main is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MainKind {
+    /// The disk itself
+    Original,
+    /// Another disk it was copied onto
+    Copy,
 }

@@ -3,7 +3,7 @@
 
 use dmremap_core::status;
 use dmremap_engine::{OpenOptions, open_device};
-use dmremap_format::{BlockState, COPIES};
+use dmremap_format::{BlockState, COPIES, State};
 
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
@@ -30,6 +30,9 @@ pub fn view(spec: &str, force: bool) -> Outcome<View> {
         uuid: report::uuid_text(header.volume()),
         size_sectors: header.main_sectors(),
         block_size: header.block_bytes(),
+        entries: found.entries(),
+        quarantined: found.quarantined(),
+        max_entries: u64::from(found.layout.max_entries()),
         runs: found.runs(&header),
     })
 }
@@ -84,9 +87,14 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
             sequence: stamp.sequence,
             commits: 0,
         },
+        conditions: status::Conditions {
+            read_only: header.state() == State::Restored,
+            ..Default::default()
+        },
         ..Default::default()
     };
-    let mut status = report::Status::new(header.name(), header.volume(), &numbers);
+    let status = report::Status::new(header.name(), header.volume(), &numbers);
+    let mut status = status.of_header(header.state());
     status.header_state = Some(header.state().word().to_owned());
     Ok(status)
 }

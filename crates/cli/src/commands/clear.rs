@@ -18,6 +18,7 @@ use crate::control::client;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::output;
+use crate::remedy::again_with;
 use crate::report::{FORMAT_VERSION, Status};
 use crate::units::count;
 
@@ -57,7 +58,7 @@ pub fn clear(context: &Context, args: &Clear) -> Outcome<ExitCode> {
              (dmremap list shows which), or leave them gone with --force=gone",
             count(work.gone, "block exists nowhere", "blocks exist nowhere")
         );
-        return Err(Failure::new(Class::Refused, what).with_next("dmremap clear NAME --force=gone"));
+        return Err(Failure::new(Class::Refused, what).with_next(again_with("--force=gone")));
     }
     let what = format!("Blocks of \"{}\" go back to a disk that may be failing.", work.name);
     confirm(&what, "clear", args.yes)?;

@@ -11,6 +11,7 @@ use crate::control::client::{Talk, wait_for_end};
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::output;
+use crate::remedy::again_with;
 use crate::serving::closing::Answer;
 
 /// How long the server's process is waited for after its last answer.
@@ -28,7 +29,10 @@ pub fn close(context: &Context, args: &Close) -> Outcome<ExitCode> {
     let begun = Instant::now();
     let mut shown = String::new();
     loop {
-        let value = talk.ask(line)?;
+        let value = talk.ask(line).map_err(|failure| match failure.class {
+            Class::Busy => failure.with_next(again_with("--force=clients")),
+            _ => failure,
+        })?;
         let answer: Answer = serde_json::from_value(value).map_err(|error| {
             Failure::new(
                 Class::Internal,
@@ -48,7 +52,7 @@ pub fn close(context: &Context, args: &Close) -> Outcome<ExitCode> {
                 limit.as_secs(),
                 escaped_bytes(&answer.waiting_for)
             );
-            return Err(Failure::new(Class::Busy, what).with_next("dmremap close NAME --wait 600"));
+            return Err(Failure::new(Class::Busy, what).with_next(again_with("--wait=600")));
         }
         if std::io::stderr().is_terminal() && answer.waiting_for != shown {
             eprintln!("closing: waiting for {}", escaped_bytes(&answer.waiting_for));

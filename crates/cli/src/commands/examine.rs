@@ -12,8 +12,8 @@ use super::at_rest;
 use crate::args::Examine;
 use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
-use crate::next;
 use crate::output;
+use crate::remedy;
 use crate::report::{FORMAT_VERSION, uuid_text};
 use crate::survey::{HeaderCopy, HeaderFault, Survey};
 use crate::units::sectors;
@@ -23,7 +23,7 @@ pub fn examine(args: &Examine) -> Outcome<ExitCode> {
     let survey = at_rest::look(&args.device)?;
     if survey.headers.iter().all(|copy| matches!(copy.seen, SeenHeader::Invalid)) {
         let what = format!("{}: no dm-remap metadata", escaped_bytes(&args.device));
-        let next = next::command(&Next::Other(args.device.clone()));
+        let next = remedy::command(&Next::Other(args.device.clone()));
         return Err(Failure::new(Class::Missing, what).with_next(next));
     }
     let text = if args.json {

@@ -16,6 +16,9 @@ fn view(runs: Vec<Run>) -> View {
         uuid: "6f1c0d3e-0000-4000-8000-000000000001".into(),
         size_sectors: 4096,
         block_size: 512,
+        entries: 0,
+        quarantined: 0,
+        max_entries: 0,
         runs,
     }
 }

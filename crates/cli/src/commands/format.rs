@@ -17,7 +17,7 @@ use crate::confirm::confirm;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::newfile::NewFile;
-use crate::next::again_with;
+use crate::remedy::again_with;
 use crate::report::{FORMAT_VERSION, uuid_text};
 use crate::topology::Host;
 use crate::units::{sectors, size};

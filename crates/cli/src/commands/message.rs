@@ -31,19 +31,17 @@ pub fn message(context: &Context, args: &Message) -> Outcome<ExitCode> {
 
 /// `remap NAME SECTOR [SPARE_SECTOR]`
 pub fn remap(context: &Context, args: &Remap) -> Outcome<ExitCode> {
-    let wrong = |what: &str| {
-        Failure::new(Class::Usage, what).with_next("dmremap remap NAME SECTOR [SPARE_SECTOR]")
+    let (path, sector, to) = match (&args.control, &args.second) {
+        (Some(path), to) => (path.clone(), &args.first, to),
+        (None, Some(sector)) => (context.control(&args.first)?, sector, &args.third),
+        (None, None) => {
+            let failure = Failure::new(Class::Usage, "which sector?");
+            return Err(failure.with_next("dmremap remap NAME SECTOR"));
+        }
     };
-    let (path, numbers) = match (&args.control, args.words.as_slice()) {
-        (Some(path), numbers) => (path.clone(), numbers),
-        (None, [name, numbers @ ..]) => (context.control(name)?, numbers),
-        (None, []) => return Err(wrong("which volume?")),
-    };
-    let line = match numbers {
-        [sector] => format!("remap {sector}"),
-        [sector, spare_sector] => format!("remap {sector} {spare_sector}"),
-        [] => return Err(wrong("which sector?")),
-        _ => return Err(wrong("a sector of main and at most one of the spare are wanted")),
+    let line = match to {
+        Some(to) => format!("remap {sector} {to}"),
+        None => format!("remap {sector}"),
     };
     show(&client::ask(&path, &line)?, args.json)?;
     Ok(ExitCode::SUCCESS)

@@ -10,19 +10,25 @@ mod dump;
 mod examine;
 mod export;
 mod format;
+mod import;
+mod legacy;
 mod message;
 mod reading;
 mod repair;
+mod restore;
 mod running;
 mod serve;
 mod wipe;
+mod writing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::args::{Cli, Common, Running, Verb};
 use crate::config::Config;
 use crate::failure::{Class, Failure, Outcome};
+use crate::logging::Throttle;
 use crate::rundir::RunDir;
 
 /// What every verb is given besides its own arguments.
@@ -57,7 +63,7 @@ impl Context {
 }
 
 /// Carries out the command line.
-pub fn run(cli: Cli) -> Outcome<ExitCode> {
+pub fn run(cli: Cli, throttle: &Arc<Throttle>) -> Outcome<ExitCode> {
     let context = Context { common: cli.common };
     match cli.verb {
         Verb::Clear(args) => clear::clear(&context, &args),
@@ -66,8 +72,11 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Examine(args) => examine::examine(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Dump(args) => dump::dump(&context, &args),
+        Verb::Restore(args) => restore::restore(&context, &args),
         Verb::Wipe(args) => wipe::wipe(&context, &args),
         Verb::Repair(args) => repair::repair(&args),
+        Verb::Completions(args) => writing::completions(&args),
+        Verb::Man(args) => writing::man(&args),
         Verb::Demo(args) => demo::demo(args),
         Verb::List(args) => reading::list(&context, &args),
         Verb::Stats(args) => reading::stats(&context, &args),
@@ -76,7 +85,11 @@ pub fn run(cli: Cli) -> Outcome<ExitCode> {
         Verb::Verify(args) => message::verify(&context, &args),
         Verb::Message(args) => message::message(&context, &args),
         Verb::Export(args) => export::export(&context, &args),
+        Verb::Import(args) => import::import(&context, &args),
         Verb::Format(args) => format::format(&context, &args),
-        Verb::Serve(args) => serve::serve(&context, &args),
+        Verb::Serve(args) => {
+            throttle.tell_regularly();
+            serve::serve(&context, &args)
+        }
     }
 }

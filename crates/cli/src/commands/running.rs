@@ -8,13 +8,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::control::client::Talk;
+use crate::escape::harmless;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::Run;
 
 /// An answer as what it stands for.
 pub fn parsed<T: DeserializeOwned>(value: &Value) -> Outcome<T> {
     serde_json::from_value(value.clone()).map_err(|error| {
-        Failure::new(Class::Internal, format!("the server's answer was not understood: {error}"))
+        let what = format!("the server's answer was not understood: {error}");
+        Failure::new(Class::Internal, harmless(what))
     })
 }
 

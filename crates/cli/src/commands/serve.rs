@@ -12,19 +12,24 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use dmremap_engine::{Device, OpenOptions, Volume, VolumeError, VolumeOptions};
+use dmremap_core::message::MarkKind;
+use dmremap_engine::{Device, OpenOptions, SectorRun, Volume, VolumeError, VolumeOptions};
+use dmremap_format::State;
 use dmremap_format::identity::Judgement;
 use dmremap_nbd::{Config as NbdConfig, Listener, Server, inherited_listeners};
 
-use super::Context;
+use super::{Context, at_rest};
+use crate::areas;
 use crate::args::{AcceptMain, Force, Serve};
 use crate::config;
 use crate::control::server::Socket;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
-use crate::next::again_with;
+use crate::marking::Plan;
+use crate::remedy::again_with;
 use crate::report::uuid_text;
 use crate::serving::closing::{Closing, End};
+use crate::serving::notify::Manager;
 use crate::serving::{Answering, Exported, Log};
 use crate::survey::identify;
 use crate::{output, signals, spec, users};
@@ -37,7 +42,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// `serve`
 pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
-    let accept_main = accepts_main(args)?;
+    let bad = copied(args)?;
     let inherited = if args.stdio { Vec::new() } else { inherited_listeners()? };
     let (ends, ended) = channel();
     let asked = ends.clone();
@@ -50,24 +55,32 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
         read_only: args.read_only,
         force_quorum: args.force.contains(&Force::Quorum),
         force_in_use: args.force.contains(&Force::InUse),
-        accept_main,
+        accept_main: args.accept_main == Some(AcceptMain::Same),
         ..VolumeOptions::default()
     };
-    let (log, events) = Log::start()?;
+    let manager = Manager::default();
+    let (log, events) = Log::start(manager.clone())?;
     let block_sectors = main.logical_block() / 512;
-    let volume = Volume::open(main, spare, &options, move |event| {
+    let on_event = move |event| {
         let _ = events.send((event, block_sectors));
-    })
-    .map_err(|error| refused(args, error))?;
+    };
+    let opened = match bad {
+        None => Volume::open(main, spare, &options, on_event),
+        Some(bad) => Volume::open_copy(main, spare, &options, &bad, on_event),
+    };
+    let volume = opened.map_err(|error| refused(args, error))?;
     let volume = Arc::new(volume);
+    if volume.info().state == State::Restored {
+        tracing::warn!("restored from a dump: served read-only; copy the data off");
+    }
     if volume.is_writable() {
         remember(context, args, &main_spec, &volume)?;
     }
-    let served = offer(context, args, &volume, inherited, (ends, ended));
+    let served = offer(context, args, &volume, inherited, (ends, ended), &manager);
     if let Ok(served) = &served {
         served.closing.devices();
     }
-    let clean = volume.close() || args.read_only;
+    let clean = volume.close() || !volume.is_writable();
     if let Ok(served) = &served {
         served.closing.closed(clean, LAST_WORDS);
         served.control.finish_answers(LAST_WORDS);
@@ -83,18 +96,35 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether a main that cannot prove itself is said to be the same. A copy may lack what was bad
-/// when it was made, so that it is taken with the map of that only.
-fn accepts_main(args: &Serve) -> Outcome<bool> {
-    match args.accept_main {
-        None => Ok(false),
-        Some(AcceptMain::Same) => Ok(true),
-        Some(AcceptMain::Copy) => {
-            let what = "--accept-main=copy: a main that was copied onto another disk is taken \
-                        together with the map of what the copy lacks, by a later version of \
-                        dmremap; until then only the disk itself can be served";
-            Err(Failure::new(Class::Usage, what).with_next(with_main(args)))
+/// The bad areas of a main that is said to be a copy; `None` if it is not. They are counted against
+/// the table before anything is written.
+fn copied(args: &Serve) -> Outcome<Option<Vec<SectorRun>>> {
+    let wrong = |what: &str| {
+        let next = "dmremap serve --spare DEV --main DEV --accept-main=copy --mapfile FILE";
+        Err(Failure::new(Class::Usage, what).with_next(next))
+    };
+    match (args.accept_main, &args.mapfile) {
+        (Some(AcceptMain::Copy), None) => wrong(
+            "--accept-main=copy: what the copy lacks reads as zeros there, with success; give the \
+             map of the copying with --mapfile, or --mapfile none if everything was copied",
+        ),
+        (Some(AcceptMain::Copy), Some(_))
+            if args.read_only || args.force.contains(&Force::Quorum) =>
+        {
+            wrong(
+                "--accept-main=copy: what the copy lacks has to be written down, so not read-only",
+            )
         }
+        (Some(AcceptMain::Copy), Some(file)) if file.as_os_str() == "none" => Ok(Some(Vec::new())),
+        (Some(AcceptMain::Copy), Some(file)) => {
+            let view = at_rest::view(&args.spare, false)?;
+            let bad = areas::read(file, areas::Form::Mapfile, areas::MainIs::Copy, &view)?;
+            let plan = Plan::new(&view, MarkKind::Gone, bad)?;
+            tracing::info!("{}", plan.words());
+            Ok(Some(plan.runs))
+        }
+        (_, Some(_)) => wrong("--mapfile is for --accept-main=copy: the same disk lacks nothing"),
+        (_, None) => Ok(None),
     }
 }
 
@@ -186,6 +216,7 @@ fn offer(
     volume: &Arc<Volume>,
     inherited: Vec<Listener>,
     (ends, ended): (Sender<End>, Receiver<End>),
+    manager: &Manager,
 ) -> Outcome<Served> {
     let name = called(volume);
     let run_dir = context.run_dir()?;
@@ -212,9 +243,11 @@ fn offer(
             output::print(&format!("listening {uri}\n"))?;
         }
     }
+    manager.ready(volume);
     if matches!(ended.recv(), Ok(End::Asked)) {
         tracing::info!("closing");
     }
+    manager.stopping();
     closing.requests();
     let left = server.shutdown(LAST_ANSWERS);
     if left.abandoned > 0 {
@@ -236,7 +269,7 @@ fn listener(args: &Serve, usual: PathBuf) -> Outcome<Listener> {
     let Some(address) = given.strip_prefix("tcp:") else { return Err(wrong("what is that?")) };
     let found = address.to_socket_addrs().map_err(|error| wrong(&error.to_string()))?;
     let address = found.into_iter().next().ok_or_else(|| wrong("no such address"))?;
-    Ok(Listener::tcp(address, args.force.contains(&Force::Remote))?)
+    Ok(Listener::tcp(address, args.insecure_tcp)?)
 }
 
 /// Serves the one client on standard input and output, in a thread, so that a signal ends it too.

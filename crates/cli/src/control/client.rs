@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{BadAnswer, LONGEST_ANSWER, LONGEST_LINE};
 use crate::escape::{escaped, harmless, is_harmless};
 use crate::failure::{Class, Failure, Outcome};
-use crate::next;
+use crate::remedy;
 
 /// Sends `line` to the volume whose control socket is at `path`; its answer.
 pub fn ask(path: &Path, line: &str) -> Outcome<Value> {
@@ -44,10 +44,16 @@ impl Talk {
             return Err(failure.with_next("dmremap message NAME help"));
         }
         let sent = self.stream.get_mut().write_all(format!("{line}\n").as_bytes());
-        sent.map_err(|error| Failure::io("write to", path, &error))?;
+        // Who may not speak is told so before anything is read.
+        let unsent = sent.err();
         let mut answer = Vec::new();
         let read = self.stream.by_ref().take(LONGEST_ANSWER).read_until(b'\n', &mut answer);
-        read.map_err(|error| Failure::io("read from", path, &error))?;
+        match unsent {
+            Some(error) if answer.is_empty() => {
+                return Err(Failure::io("write to", path, &error));
+            }
+            _ => read.map_err(|error| Failure::io("read from", path, &error))?,
+        };
         if answer.last() != Some(&b'\n') {
             let what = format!("the server at {} went away without an answer", escaped(path));
             return Err(Failure::new(Class::Internal, what).with_next("dmremap serve --spare DEV"));
@@ -90,7 +96,8 @@ pub fn wait_for_end(process: &OwnedFd, limit: Duration) {
 /// What the other end says, made fit to be shown: it may be anybody's program.
 fn shown(bad: BadAnswer) -> Failure {
     let Failure { class, what, next } = bad.into();
-    let next = next.filter(|next| is_harmless(next) && next::is_command(next));
+    let ours = |next: &String| next.split(' ').next() == Some("dmremap") && is_harmless(next);
+    let next = next.filter(|next| ours(next) && remedy::is_command(next));
     Failure { class, what: harmless(what), next }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::client::ask;
+use super::peer::Peer;
 use super::server::{Answers, Socket};
 use super::{LONGEST_LINE, server};
 use crate::failure::{Class, Failure, Outcome};
@@ -19,7 +20,7 @@ const NEXT: &str = "dmremap status v";
 struct Echo;
 
 impl Answers for Echo {
-    fn answer(&self, line: &str) -> Outcome<serde_json::Value> {
+    fn answer(&self, _from: Peer, line: &str) -> Outcome<serde_json::Value> {
         match line {
             "bad" => Err(Failure::new(Class::Refused, "sector 8: no").with_next(NEXT)),
             "evil" => Err(Failure::new(Class::Refused, "no\nreally\x1b[2J").with_next("reboot")),

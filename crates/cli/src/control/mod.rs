@@ -7,6 +7,7 @@
 //! [`Class::word`](crate::failure::Class::word).
 
 pub mod client;
+pub mod peer;
 pub mod server;
 
 use serde::{Deserialize, Serialize};

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use rustix::fs::Mode;
 
+use super::peer::Peer;
 use super::{BadAnswer, LONGEST_LINE};
 use crate::escape::{escaped, shell_word};
 use crate::failure::{Class, Failure, Outcome};
-use crate::next;
+use crate::remedy;
 
 /// Connections served at once.
 pub const MOST_CONNECTIONS: usize = 16;
@@ -24,8 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What answers the lines.
 pub trait Answers: Send + Sync + 'static {
-    /// Carries out one line and gives back the JSON document to answer with.
-    fn answer(&self, line: &str) -> Outcome<serde_json::Value>;
+    /// Carries out one line of somebody who may speak, and gives back the JSON document to answer
+    /// with.
+    fn answer(&self, from: Peer, line: &str) -> Outcome<serde_json::Value>;
 }
 
 /// A socket that is bound, mode 0600, and listens; removed when dropped.
@@ -80,7 +82,7 @@ pub fn remove_stale(path: &Path) -> Outcome<()> {
     };
     if !meta.file_type().is_socket() {
         let what = format!("{} exists and is no socket", escaped(path));
-        let next = next::again_with("--control=PATH");
+        let next = remedy::again_with("--control=PATH");
         return Err(Failure::new(Class::Busy, what).with_next(next));
     }
     match UnixStream::connect(path) {
@@ -177,6 +179,14 @@ fn converse(stream: UnixStream, answers: &dyn Answers, places: &Places) {
     if ready.and_then(|()| stream.set_write_timeout(Some(PATIENCE))).is_err() {
         return;
     }
+    let from = match Peer::of(&stream) {
+        Ok(from) => from,
+        Err(failure) => {
+            tracing::warn!("control socket: {failure}");
+            let _ = (&stream).write_all(answer_line(&Err(failure)).as_bytes());
+            return;
+        }
+    };
     let mut reader = BufReader::new(&stream);
     loop {
         let mut line = Vec::new();
@@ -191,7 +201,7 @@ fn converse(stream: UnixStream, answers: &dyn Answers, places: &Places) {
         }
         places.answering(true);
         let answer = match std::str::from_utf8(&line) {
-            Ok(text) if whole => answers.answer(text.trim_end_matches('\r')),
+            Ok(text) if whole => answers.answer(from, text.trim_end_matches('\r')),
             _ => Err(Failure::new(Class::Usage, "a line is UTF-8 of at most 4095 bytes")),
         };
         let sent = (&stream).write_all(answer_line(&answer).as_bytes());

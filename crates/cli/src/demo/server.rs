@@ -34,7 +34,7 @@ pub fn dmremap(folder: &Path, args: &[&str]) -> Outcome<String> {
     let out = command(folder, args)?.stderr(Stdio::inherit()).output();
     let out = out.map_err(|error| Failure::io("run", Path::new("dmremap"), &error))?;
     if !out.status.success() {
-        let what = format!("dmremap {} failed: {}", args[0], out.status);
+        let what = format!("the verb {} failed: {}", args[0], out.status);
         return Err(Failure::new(Class::Internal, what));
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())

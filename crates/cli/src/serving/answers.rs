@@ -12,7 +12,9 @@ use dmremap_core::reply::{Ground, write_done};
 use dmremap_format::{SECTOR_BYTES, UNIT_SECTORS};
 use serde_json::{Value, json};
 
+use crate::control::peer::Peer;
 use crate::control::server::Answers;
+use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::{FORMAT_VERSION, Run, Status, text, uuid_text};
 use crate::serving::closing::Closing;
@@ -29,16 +31,29 @@ pub struct Volume {
 const CLOSE_HELP: &str = "\nclose [force]: end the server; force: although clients are connected";
 
 impl Answers for Volume {
-    fn answer(&self, line: &str) -> Outcome<Value> {
-        match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
-            ["close"] => return self.closing.ask(false).and_then(|answer| value(&answer)),
-            ["close", "force"] => return self.closing.ask(true).and_then(|answer| value(&answer)),
-            _ => {}
+    fn answer(&self, from: Peer, line: &str) -> Outcome<Value> {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        if let ["close", rest @ ..] = &words[..] {
+            let force = match rest {
+                [] => false,
+                ["force"] => true,
+                _ => {
+                    let what = "close: too many words; the form is: close [force]";
+                    return Err(Failure::new(Class::Usage, what));
+                }
+            };
+            if self.closing.is_open() {
+                tracing::info!("{from} asks: {}", escaped_bytes(line));
+            }
+            return self.closing.ask(force).and_then(|answer| value(&answer));
         }
         let main_sectors = self.volume.info().main_sectors;
         let command = parse_within(line.as_bytes(), main_sectors)
             .map_err(|error| Failure::new(Class::Usage, text(|out| error.write(out))))
             .map_err(|failure| failure.with_next(self.help()))?;
+        if command.writes() || command == Command::ClearStats {
+            tracing::info!("{from} asks: {}", escaped_bytes(line));
+        }
         match command {
             Command::Ping => Ok(reply("pong")),
             Command::Help => Ok(reply(&[HELP, CLOSE_HELP].concat())),
@@ -74,7 +89,7 @@ impl Volume {
     fn status(&self) -> Outcome<Status> {
         let info = self.volume.info();
         let status = self.volume.status().ok_or_else(stopped)?;
-        Ok(Status::new(&info.name, info.volume, &status))
+        Ok(Status::new(&info.name, info.volume, &status).of_header(info.state))
     }
 
     fn list(&self, from: u64, count: u32) -> Vec<Run> {

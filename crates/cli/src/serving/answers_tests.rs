@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::escape::is_harmless;
-use crate::next;
+use crate::remedy;
 use dmremap_core::message::{Fault, ParseError};
 
 const GROUND: Ground = Ground {
@@ -44,7 +44,7 @@ fn every_reason_ends_with_a_command_and_has_a_class() {
             for nearest in [[None, None], [Some(9_232), None], [None, Some(9_240)]] {
                 let ground = Ground { nearest, ..GROUND };
                 let next = next("v", &command, line, reason, &ground);
-                assert!(next::is_command(&next), "{line}, {reason:?}: {next}");
+                assert!(remedy::is_command(&next), "{line}, {reason:?}: {next}");
                 let words = text(|out| write_done(out, &command, &Done::Failed(reason), &ground));
                 assert!(is_harmless(&words) && words.starts_with(command.word()), "{words}");
             }

@@ -103,6 +103,11 @@ impl Closing {
         Ok(Answer { closed: false, clean: None, waiting_for })
     }
 
+    /// Whether nobody has asked for it.
+    pub fn is_open(&self) -> bool {
+        self.lock().stage == Stage::Open
+    }
+
     /// Requests under way are waited for.
     pub fn requests(&self) {
         self.lock().stage = Stage::Requests;

@@ -9,7 +9,7 @@ use dmremap_core::{Class, Kind};
 use dmremap_engine::{BadRun, Client, Payload, Request, Volume};
 use dmremap_format::SECTOR_BYTES;
 use dmremap_nbd::{
-    BadRange, Buffer, Command, Connection, Done, Errno, Export, ExportInfo, Reply,
+    BadRange, Buffer, Command, Connection, Done, Errno, Export, ExportInfo, Extent, Reply,
     Request as NbdRequest,
 };
 
@@ -45,18 +45,20 @@ fn errno(class: Class) -> Errno {
     Errno(class.errno())
 }
 
-fn bad_range(run: &BadRun) -> BadRange {
+fn bad_range(volume: &Volume, kind: Kind, run: &BadRun) -> BadRange {
     BadRange {
         offset: run.sector * SECTOR_BYTES,
         len: run.sectors * SECTOR_BYTES as u32,
         error: errno(run.class),
-        message: words(run.class),
+        message: words(volume, kind, run),
     }
 }
 
-/// What a person is told of a block that failed so.
-fn words(class: Class) -> &'static str {
-    match class {
+/// What a person is told of blocks that failed.
+fn words(volume: &Volume, kind: Kind, run: &BadRun) -> &'static str {
+    match run.class {
+        Class::Medium | Class::Io | Class::Target if kind.changes() => "cannot be written",
+        Class::Medium if volume.is_gone(run.sector) => "gone: lost until overwritten",
         Class::Medium | Class::Io | Class::Target => "unreadable",
         Class::Transport => "the path to the device failed",
         Class::Timeout => "the device does not answer",
@@ -69,17 +71,17 @@ fn words(class: Class) -> &'static str {
 impl Export for Exported {
     fn info(&self) -> ExportInfo {
         let volume = self.0.info();
-        let main = self.0.devices().first().map(|main| main.geometry());
+        let main = self.0.devices().first();
         ExportInfo {
             size_bytes: volume.main_sectors.saturating_mul(SECTOR_BYTES),
             block_bytes: volume.block_bytes,
             preferred_bytes: PREFERRED_BYTES.max(volume.block_bytes),
             read_only: !self.0.is_writable(),
             can_flush: true,
-            can_trim: main.is_some_and(|main| main.can_discard),
+            can_trim: main.is_some_and(|main| main.can_discard()),
             can_write_zeroes: true,
             multi_connection: true,
-            rotational: false,
+            rotational: main.is_some_and(|main| main.is_rotational()),
         }
     }
 
@@ -114,15 +116,23 @@ impl Connection for Connected {
             fua: request.fua,
             data: Box::new(Data(request.data)),
         };
+        let volume = Arc::clone(&self.volume);
         self.volume.submit(
             asked,
             Box::new(move |reply| {
-                let bad = reply.bad.iter().map(bad_range).collect();
+                let bad = reply.bad.iter().map(|run| bad_range(&volume, kind, run)).collect();
                 done(match reply.data.into_any().downcast::<Data>() {
                     Ok(data) => Reply::partly(data.0, bad),
                     Err(_) => Reply::failed(Errno::EIO),
                 });
             }),
         );
+    }
+
+    fn extents(&mut self, offset: u64, len: u32, most: usize) -> Result<Vec<Extent>, Errno> {
+        let (sector, sectors) = (offset / SECTOR_BYTES, u64::from(len) / SECTOR_BYTES);
+        let extents = self.volume.extents(sector, sectors, most);
+        let bytes = |sectors: u64| (sectors * SECTOR_BYTES) as u32;
+        Ok(extents.iter().map(|e| Extent { len: bytes(e.sectors), hole: e.hole }).collect())
     }
 }

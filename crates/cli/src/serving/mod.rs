@@ -5,6 +5,7 @@ mod answers;
 pub mod closing;
 mod export;
 mod log;
+pub mod notify;
 
 pub use answers::Volume as Answering;
 pub use export::Exported;

@@ -92,14 +92,30 @@ impl Fuse {
         self.folder.join("disk")
     }
 
-    /// Stops its process: whatever is asked of the file hangs from now on.
-    pub fn freeze(&self) {
+    /// Stops its process: whatever is asked of the file hangs, until what is returned is dropped.
+    /// (Who uses the file cannot even be killed before.)
+    pub fn freeze(&self) -> Frozen<'_> {
         self.nbdfuse.send(Signal::STOP);
+        let frozen = Frozen(&self.nbdfuse);
+        // A thread that runs may answer something yet.
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.nbdfuse.0.id()));
+        wait_until("SIGSTOP", || {
+            std::fs::read_dir(&tasks).unwrap().all(|task| {
+                let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+                // "PID (NAME) STATE ..."
+                stat.is_ok_and(|text| text.rsplit_once(") ").is_some_and(|s| s.1.starts_with('T')))
+            })
+        });
+        frozen
     }
+}
 
-    /// Lets it go on.
-    pub fn thaw(&self) {
-        self.nbdfuse.send(Signal::CONT);
+/// A process that is stopped.
+pub struct Frozen<'a>(&'a Process);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.send(Signal::CONT);
     }
 }
 

@@ -109,9 +109,13 @@ fn fast_and_slow_requests_are_counted_apart() {
         }
     };
     ask(10, 0, 1);
-    // One MiB, in one region: as fast as a sector.
-    ask(10, 16_384, 2048);
+    ask(10, 16_384, 64);
     assert_eq!(paths(&bench), (20, 0));
+    // A large one goes in pieces, each as fast as a sector.
+    ask(1, 16_384, 2048);
+    assert_eq!(paths(&bench).1, 0);
+    bench.good(&["message", "v", "clear_stats"]);
+    ask(20, 0, 1);
     // The moved unit is slow; what a request reads behind it is a piece of its own.
     ask(3, 803, 1);
     assert_eq!(paths(&bench), (20, 3));

@@ -3,6 +3,7 @@
 //! NBD, the control socket. The table in `docs/TESTING.md` says which script became which test.
 
 mod automatic;
+mod backing;
 mod before_after;
 #[path = "../common/mod.rs"]
 mod common;

@@ -129,6 +129,8 @@ macro_rules! kinds {
 kinds! {
     /// A new volume ([`Create`](crate::create::Create)).
     Format,
+    /// A table from a dump, in the same way.
+    Restore,
     /// A new generation, by an open.
     Generation,
     /// A page written anew by an open because its copies were not all valid and equal.

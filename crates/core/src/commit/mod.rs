@@ -36,6 +36,7 @@ mod joins;
 mod load;
 mod page;
 mod pairs;
+mod renew;
 mod run;
 mod state;
 mod wire;
@@ -51,12 +52,14 @@ pub use image::{ChangeOf, Image, Io, IoId, IoKind, PageId, Store, VolumeId};
 pub use joins::{Joined, Outcome, OutcomeKind};
 pub(crate) use load::{Load, load, loaded};
 pub(crate) use pairs::{NEEDED, Pairs, Step, give_up_late, next_late, wrote};
+pub use renew::Looked;
 pub(crate) use state::{ALL, bit, state_index};
 pub use state::{CopyState, PageState, state_count};
 pub(crate) use wire::{NO_PLACE, Name, Wire, parse};
 
 use close::Close;
 use joins::Stage;
+use renew::{Look, Renew};
 
 /// Why a change may not join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +99,8 @@ pub(crate) struct Opened<S: Store> {
     pub session: Uuid,
     pub wire: Wire,
     pub writable: bool,
+    /// Nothing can be written because too few copies take it, not because nothing is to be.
+    pub degraded: bool,
 }
 
 /// The commit machine of one table holder; made by
@@ -121,7 +126,11 @@ pub struct Commit<S: Store> {
     /// When pages in doubt are tried again.
     retry_at: Millis,
     writable: bool,
+    /// The open found too few copies that can be written.
+    opened_degraded: bool,
     taken_over: bool,
+    look: Look,
+    renew: Renew,
     close: Close<ChangeOf<S>>,
 }
 
@@ -147,7 +156,10 @@ impl<S: Store> Commit<S> {
             check_out: None,
             retry_at: 0,
             writable: from.writable,
+            opened_degraded: from.degraded,
             taken_over: false,
+            look: Look::IDLE,
+            renew: Renew::No,
             close: Close::No,
         }
     }
@@ -227,7 +239,10 @@ impl<S: Store> Commit<S> {
     /// An I/O has ended, however late. A good read hands in the page it read, valid or not.
     pub fn io_done(&mut self, id: IoId, result: Result<Option<&S::Page>, Class>, now: Millis) {
         match parse(id) {
-            Some(Name::Read { copy, place: NO_PLACE }) => self.checked(id, copy, result, now),
+            Some(Name::Read { copy, place: NO_PLACE }) => match self.look_takes(id, copy) {
+                true => self.see(copy, result),
+                false => self.checked(id, copy, result, now),
+            },
             Some(Name::Read { copy, place }) => {
                 let (at, states) = ((id, copy, place), &self.states);
                 if !load::loaded(&mut self.cache, states, &self.of, at, result) {
@@ -255,6 +270,7 @@ impl<S: Store> Commit<S> {
         if let Some((copy, _)) = self.check_out.take_if(|(_, o)| self.wire.is_late(*o, now)) {
             self.wire.give_up(copy);
         }
+        self.tick_look(now);
         self.close.tick(now);
     }
 
@@ -268,7 +284,9 @@ impl<S: Store> Commit<S> {
         let check = self.check_out.map(|(_, o)| self.wire.deadline(o));
         let doubt = self.phase == Phase::Idle && self.in_doubt() > 0;
         let retry = doubt.then_some(self.retry_at);
-        let all = [flush, check, retry, self.close.until(), next_late(&self.wire, &self.cache)];
+        let look = self.look.outs().map(|o| self.wire.deadline(o)).min();
+        let late = next_late(&self.wire, &self.cache);
+        let all = [flush, check, look, retry, self.close.until(), late];
         all.into_iter().flatten().min()
     }
 
@@ -280,7 +298,7 @@ impl<S: Store> Commit<S> {
     /// Whether fewer than four copies can be written, see the head of this module.
     #[must_use]
     pub fn degraded(&self) -> bool {
-        !self.writable
+        self.opened_degraded
             || self.wire.stuck_copies() >= 2
             || self.cache.iter().any(|c| c.doubt == Doubt::Hard)
     }
@@ -322,7 +340,9 @@ impl<S: Store> Commit<S> {
     #[must_use]
     pub fn idle(&self) -> bool {
         let waits = |e: &joins::Entry<_>| e.stage == Stage::Next;
-        self.is_over() || self.phase == Phase::Idle && !joins::iter(&self.joins).any(waits)
+        let wanted = matches!(self.renew, Renew::Wanted(_));
+        let idle = self.phase == Phase::Idle && !wanted;
+        self.is_over() || idle && !joins::iter(&self.joins).any(waits)
     }
 
     /// The acknowledged image of a cached page.

@@ -9,6 +9,7 @@ use super::image::{Image, Io, IoId, PageId, Store};
 use super::joins::{self, OutcomeKind, Stage};
 use super::load::{self, Load};
 use super::pairs::Step;
+use super::renew::Renew;
 use super::state::{ALL, CopyState, bit, state_index};
 use super::wire::NO_PLACE;
 use super::{Commit, Phase, SECOND_MS};
@@ -25,6 +26,10 @@ impl<S: Store> Commit<S> {
             }
             let io = match self.phase {
                 Phase::Idle => {
+                    let look = self.look_io(now);
+                    if look.is_some() {
+                        return look;
+                    }
                     if !self.begin(now) {
                         return None;
                     }
@@ -53,12 +58,16 @@ impl<S: Store> Commit<S> {
 
     /// What waits for a commit that will not come fails cleanly.
     fn abandon(&mut self) {
+        if let Renew::Wanted(_) = self.renew {
+            self.renew = Renew::Ended(false);
+        }
         joins::shift(&mut self.joins, None, Stage::Next, Stage::Over, Some(OutcomeKind::Failed));
     }
 
     /// No more is written: what a close has cut short is in doubt for good.
     fn end(&mut self) {
         self.abandon();
+        self.renew_ended(None, false);
         let doubt = Some(OutcomeKind::InDoubt);
         joins::shift(&mut self.joins, None, Stage::Current, Stage::Doubt, doubt);
     }
@@ -67,7 +76,8 @@ impl<S: Store> Commit<S> {
     fn begin(&mut self, now: Millis) -> bool {
         let joined = self.joined();
         let due = self.in_doubt() > 0 && now >= self.retry_at;
-        if !joined && !due && self.last_commit() == Last::Nothing {
+        let renew = matches!(self.renew, Renew::Wanted(_));
+        if !joined && !due && !renew && self.last_commit() == Last::Nothing {
             return false;
         }
         if now.saturating_sub(self.checked_at) >= SECOND_MS {
@@ -162,13 +172,14 @@ impl<S: Store> Commit<S> {
                 joins::shift(&mut self.joins, Some(page), Stage::Next, Stage::Current, None);
             }
         }
+        self.choose_renewed();
         if !self.cache.iter().any(|c| matches!(c.role, Role::Line | Role::Loading)) {
             self.abandon();
         }
     }
 
     /// Takes `page` into this commit; false if it is in doubt or there is no place for it.
-    fn take_in(&mut self, page: PageId) -> bool {
+    pub(crate) fn take_in(&mut self, page: PageId) -> bool {
         let Some(at) = place(&mut self.cache, page) else { return false };
         let Some(c) = self.cache.get_mut(at) else { return false };
         if !c.holds(page) {
@@ -193,6 +204,7 @@ impl<S: Store> Commit<S> {
                 if let Some(c) = self.cache.get_mut(at) {
                     let (page, over) = (Some(c.page), Some(OutcomeKind::Failed));
                     c.clear();
+                    self.renew_ended(page, false);
                     joins::shift(&mut self.joins, page, Stage::Current, Stage::Over, over);
                 }
             }
@@ -208,15 +220,16 @@ impl<S: Store> Commit<S> {
         let (Some(sequence), true) = (next, any) else {
             let over = Some(OutcomeKind::Failed);
             joins::shift(&mut self.joins, None, Stage::Current, Stage::Over, over);
+            self.renew_ended(None, false);
             self.phase = Phase::Idle;
             self.close_ended(false);
             return;
         };
         self.last = Stamp { sequence, ..self.last };
+        let generation = self.known(PageId::Generation);
         for c in self.cache.iter_mut().filter(|c| c.role == Role::Line) {
-            if let Some(state) = state_index(c.page).and_then(|i| self.states.get(i)) {
-                c.line.start(state, &self.wire);
-            }
+            let state = state_index(c.page).and_then(|i| self.states.get(i));
+            c.line.start(state.unwrap_or(&generation), &self.wire);
         }
         self.pairs.start();
         self.phase = Phase::Write;
@@ -273,10 +286,13 @@ impl<S: Store> Commit<S> {
 
     /// The commit has ended, its fifth copies too: what is known of the copies now.
     fn finish(&mut self) {
-        let (mut acked, mut header) = (false, false);
+        let (mut acked, mut header, mut renewed) = (false, false, None);
         for c in self.cache.iter_mut().filter(|c| c.role == Role::Line) {
             acked |= c.line.acked;
             header |= c.line.acked && c.page == PageId::Header;
+            if self.renew == Renew::Current(c.page) {
+                renewed = Some(c.line.acked);
+            }
             let written = if c.line.acked { CopyState::Good } else { CopyState::Stale };
             if let Some(state) = state_index(c.page).and_then(|i| self.states.get_mut(i)) {
                 for copy in ALL {
@@ -287,8 +303,13 @@ impl<S: Store> Commit<S> {
                     }
                 }
             }
-            c.role = Role::Idle;
+            // A generation page is made anew whenever it is written.
+            let made = c.page == PageId::Generation && c.doubt == Doubt::No;
+            c.role = if made { Role::Free } else { Role::Idle };
             c.line = Line::NEW;
+        }
+        if let Some(good) = renewed {
+            self.renew = Renew::Ended(good);
         }
         self.commits = self.commits.saturating_add(u64::from(acked));
         self.phase = Phase::Idle;

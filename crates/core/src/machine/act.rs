@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Messages that act: `remap`, `add`, `unremap`, `verify`, `clear`, `save`, `set` (`mark` has a file
-//! of its own); and the numbers for `status`.
+//! Messages that act: `remap`, `add`, `unremap`, `verify`, `clear`, `save`, `set` (`mark` and
+//! `restore` have files of their own); and the numbers for `status`.
 //!
 //! A message that moves something is a job like any other, with the same limit, the same grace and
 //! the same one mover a unit; it is refused at once where a request would wait.
@@ -72,6 +72,7 @@ impl<M: Memory> Machine<M> {
             }
             Command::ClearStats => {
                 self.counts = super::Counts::default();
+                self.shared.clear_paths();
                 Ok(Some(self.saved()))
             }
             _ if command.writes() && self.mode != Mode::Open => Err(Reason::NotWritable),
@@ -83,6 +84,7 @@ impl<M: Memory> Machine<M> {
             }
             Command::Verify { sector } => self.begin_verify(id, sector, now),
             Command::Clear { force } => self.begin_clear(id, force),
+            Command::Restore => self.begin_restore(id),
             Command::Mark { kind, sector, sectors } => {
                 self.begin_mark(id, kind, sector, sectors, now)
             }

@@ -55,6 +55,7 @@ mod mover;
 mod probe;
 mod pump;
 mod read;
+mod restore;
 mod write;
 
 use core::ops::{Deref, DerefMut};
@@ -76,6 +77,7 @@ use crate::table::{Entry, TableWriter};
 pub use flush::ClientFlush;
 pub use job::Job;
 pub use load::{LoadFault, Loader};
+pub use restore::Restored;
 
 use commit::Unsaved;
 use flush::Flushes;
@@ -182,6 +184,7 @@ pub struct Machine<M: Memory> {
     counts: Counts,
     clear: Option<act::Clear>,
     marks: [Option<mark::Marking>; mark::MARKS],
+    restoring: Option<restore::Restoring>,
     /// The last word on it was that the metadata is degraded.
     degraded: bool,
     /// The flush rounds of main and spare that a close waits for.
@@ -253,6 +256,7 @@ impl<M: Memory> Machine<M> {
             counts: Counts::default(),
             clear: None,
             marks: [None; mark::MARKS],
+            restoring: None,
             degraded: false,
             closing_rounds: None,
             closing_deadline: 0,

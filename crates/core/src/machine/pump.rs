@@ -71,6 +71,7 @@ impl<M: Memory> Machine<M> {
                 .or_else(|| self.flushed_action())
                 .or_else(|| {
                     let reply = self.clear_reply().or_else(|| self.mark_reply());
+                    let reply = reply.or_else(|| self.restore_reply());
                     reply.map(|(id, outcome)| Action::Reply { id, outcome })
                 });
             if action.is_some() {
@@ -80,6 +81,7 @@ impl<M: Memory> Machine<M> {
             match self.commit.next_outcome() {
                 Some(outcome) => self.outcome(outcome.token, outcome.kind, now),
                 None if self.mode == Mode::Sealing && self.commit.closed().is_some() => {}
+                None if self.restore_goes_on() => {}
                 None => return None,
             }
             self.pump(now);
@@ -302,6 +304,7 @@ impl<M: Memory> Machine<M> {
         self.pump_waiting(now);
         self.pump_clear(now);
         self.pump_marks(now);
+        self.pump_restore();
         self.pump_close(now);
     }
 

@@ -162,6 +162,8 @@ pub struct Open<S: Store> {
     generation: u64,
     session: Uuid,
     force_quorum: bool,
+    /// Nothing is to be written, whether it could or not.
+    read_only: bool,
     phase: Phase,
     wire: Wire,
     pairs: Pairs,
@@ -194,6 +196,7 @@ impl<S: Store> Open<S> {
             generation: 0,
             session: Uuid::default(),
             force_quorum,
+            read_only: false,
             phase: Phase::Headers,
             wire: Wire::new(limit_ms),
             pairs: Pairs::IDLE,
@@ -275,6 +278,7 @@ impl<S: Store> Open<S> {
     pub fn read_only(&mut self) {
         if self.phase == Phase::Judged {
             self.generation = self.highest;
+            self.read_only = true;
             self.phase = Phase::Opened(false);
         }
     }
@@ -360,6 +364,7 @@ impl<S: Store> Open<S> {
             session: self.session,
             wire: self.wire,
             writable,
+            degraded: !writable && (self.force_quorum || !self.read_only),
         };
         Some(Commit::new(from, joins, now))
     }

@@ -14,6 +14,7 @@ mod limits;
 mod marks;
 mod messages;
 mod reads;
+mod restores;
 mod spare;
 mod writes;
 

@@ -13,7 +13,7 @@ use dmremap_core::create::{Create, CreateKind, CreateStep};
 use dmremap_core::open::{Open, OpenStep, Refused};
 use dmremap_format::{
     CopyIndex, Header, HeaderMut, Layout, NewHeader, PAGE_BYTES, PageBytes, PageIndex, Session,
-    Slot, State, TablePage, Uuid,
+    Slot, State, TablePage, TablePageMut, Uuid,
 };
 
 /// Memory for the machines.
@@ -87,6 +87,11 @@ pub fn layout() -> Layout {
 
 /// Formats a volume named by `byte`.
 pub fn format(spare: &mut Spare, byte: u8) {
+    make(spare, byte, State::Clean, &[]);
+}
+
+/// Makes a volume named by `byte` whose header says `state`, with these slots.
+pub fn make(spare: &mut Spare, byte: u8, state: State, slots: &[Slot]) {
     let mut header = [0; PAGE_BYTES];
     let new = NewHeader {
         volume: uuid(byte),
@@ -95,7 +100,12 @@ pub fn format(spare: &mut Spare, byte: u8) {
         main_sectors: 1 << 16,
         block_bytes: 512,
     };
-    let _ = HeaderMut::blank(&mut header, &new).expect("a good header");
+    HeaderMut::blank(&mut header, &new).expect("a good header").set_state(state).expect("legal");
+    let fill = |_, page: &mut PageBytes| {
+        for (slot, place) in slots.iter().zip(0..) {
+            TablePageMut::edit(page).set_slot(place, slot).expect("a good slot");
+        }
+    };
     let of = VolumeId { volume: new.volume, spare: new.spare };
     let mut create = Create::<PageBytes>::new(&header, of, 3, 4);
     loop {
@@ -112,7 +122,7 @@ pub fn format(spare: &mut Spare, byte: u8) {
                         Ok(None)
                     }
                     CreateKind::Write { page: id, copy } => {
-                        assert!(create.write_image(io.id, &mut page));
+                        assert!(create.write_filled(io.id, &mut page, fill));
                         spare.write((id, copy), &page);
                         Ok(None)
                     }

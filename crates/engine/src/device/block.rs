@@ -164,6 +164,10 @@ impl Device for BlockDevice {
         self.gone_or(block_zero(self.raw.fd(), offset, len).map_err(class_of))
     }
 
+    fn is_rotational(&self) -> bool {
+        queue_limit(&self.sysfs, "rotational") > 0
+    }
+
     fn identity(&self) -> Identity {
         self.identity.clone()
     }

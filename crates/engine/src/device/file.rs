@@ -10,12 +10,13 @@
 //! The hold is an flock on the very open file the I/O goes through. It belongs to the open file, so
 //! it goes when the last system call of a killed process has returned, and not before.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use dmremap_core::Class;
 use rustix::fs::{
-    AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, StatxFlags, fallocate, fcntl_getfl,
-    fcntl_setfl, flock, fstat, fstatfs, open, statx,
+    AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom, StatxFlags, fallocate,
+    fcntl_getfl, fcntl_setfl, flock, fstat, fstatfs, open, seek, statx,
 };
 use rustix::io::Errno;
 
@@ -212,6 +213,26 @@ impl Device for FileDevice {
     fn reserve(&self) -> Result<(), Class> {
         fallocate(self.raw.fd(), FallocateFlags::empty(), 0, self.geometry.bytes())
             .map_err(class_of)
+    }
+
+    fn hole(&self, mut offset: u64, end: u64) -> Option<Range<u64>> {
+        let block = u64::from(self.geometry.logical_block);
+        while offset < end && !self.raw.has_failed() {
+            // The file's position is moved by this and used by nothing.
+            let start = seek(self.raw.fd(), SeekFrom::Hole(offset)).ok()?;
+            let data = match seek(self.raw.fd(), SeekFrom::Data(start)) {
+                Ok(data) => data,
+                Err(Errno::NXIO) => self.geometry.bytes(),
+                Err(_) => return None,
+            };
+            let first = start.next_multiple_of(block);
+            let last = data.min(end) / block * block;
+            if first < last {
+                return Some(first..last);
+            }
+            offset = data.max(offset + block);
+        }
+        None
     }
 
     fn identity(&self) -> Identity {

@@ -17,6 +17,7 @@ pub(crate) mod raw;
 pub(crate) mod recording;
 pub(crate) mod spec;
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use dmremap_core::Class;
@@ -197,6 +198,18 @@ pub trait Device: Send + Sync {
     /// [`Class::NoSpace`], or [`Class::NotSupported`] where the file system cannot.
     fn reserve(&self) -> Result<(), Class> {
         Ok(())
+    }
+
+    /// The first hole in the bytes `offset..end`, whole logical blocks: it takes no space, and
+    /// reads as zeros as long as nobody writes there. `None` if there is none, and from every
+    /// device that cannot tell.
+    fn hole(&self, _offset: u64, _end: u64) -> Option<Range<u64>> {
+        None
+    }
+
+    /// It turns, as far as the system knows.
+    fn is_rotational(&self) -> bool {
+        false
     }
 
     /// What the hardware, or the file system, says it is.

@@ -93,11 +93,13 @@ impl RawFile {
     }
 
     /// Whether the file can say that an answer would have to be waited for. A ring hands what
-    /// cannot to threads of the kernel, which are no better than ours.
+    /// cannot to threads of the kernel, which are no better than ours. Asked behind the end of the
+    /// file, where nothing is read.
     fn tells_at_once(&self, geo: &Geometry) -> bool {
+        let behind = geo.bytes().saturating_add(1 << 20);
         let read = |block: &mut [u8]| {
             let into = &mut [IoSliceMut::new(block)];
-            Ok(preadv2(&self.fd, into, 0, ReadWriteFlags::NOWAIT) != Err(Errno::OPNOTSUPP))
+            Ok(preadv2(&self.fd, into, behind, ReadWriteFlags::NOWAIT) != Err(Errno::OPNOTSUPP))
         };
         with_bounce(geo.logical_block as usize, self.mem_align, read).unwrap_or(false)
     }

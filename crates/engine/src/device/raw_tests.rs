@@ -39,6 +39,24 @@ fn buffered_files_read_back_from_the_device() {
 }
 
 #[test]
+fn what_the_page_cache_has_is_read_at_once_and_nothing_else() {
+    let (_dir, fd) = file(true);
+    let (raw, geo) = (RawFile::new(fd, Backing::Buffered, 1), geometry(Backing::Buffered));
+    raw.write(&geo, &[7; 1024], 512, false).unwrap();
+    let mut back = [0; 1024];
+    raw.read(&geo, &mut back, 512).unwrap();
+    if raw.manner(&geo) == Manner::Inline {
+        let mut now = [0; 1024];
+        assert_eq!(raw.read_now(&geo, &mut now, 512), Some(Ok(())));
+        assert_eq!(now, back);
+    }
+    assert_eq!(raw.write_now(&geo, &back, 512, false), None, "a write is synced: it waits");
+    assert_eq!(raw.read_now(&geo, &mut back, 32 << 10), None, "behind the end");
+    raw.note(Err(Class::Io)).unwrap_err();
+    assert_eq!(raw.read_now(&geo, &mut back, 512), None, "out of service");
+}
+
+#[test]
 fn one_failed_write_through_the_page_cache_is_the_last() {
     let (_dir, fd) = file(false);
     let (raw, geo) = (RawFile::new(fd, Backing::Buffered, 1), geometry(Backing::Buffered));

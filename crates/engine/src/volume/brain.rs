@@ -128,6 +128,7 @@ impl<F: Fast, L: Logic> Brain<F, L> {
         match message {
             Message::Failed(part, failure) => self.present(part, Some(failure)),
             Message::Parked(part) => self.present(part, None),
+            Message::Onward(part) => self.driver.submit(part),
             Message::Answered(op, answer, bytes) => self.answered(&op, answer, &bytes),
             Message::Grace => self.logic.grace_tick(now),
             Message::Flush(wait, told) => {

@@ -49,6 +49,8 @@ pub(crate) enum Message<L> {
     Failed(Part, Failure),
     /// A part met an obstacle.
     Parked(Part),
+    /// A part has waited for its turn.
+    Onward(Part),
     /// An operation of the machine was answered; what it read.
     Answered(Op, Answer, Vec<u8>),
     /// Somebody a grace waits for has come back.
@@ -69,7 +71,9 @@ impl<L> Message<L> {
     /// Nobody will take it: whoever waits hears that the volume is gone.
     pub(crate) fn refuse(self) {
         match self {
-            Message::Failed(part, _) | Message::Parked(part) => part.end(Err(Class::Offline)),
+            Message::Failed(part, _) | Message::Parked(part) | Message::Onward(part) => {
+                part.end(Err(Class::Offline));
+            }
             Message::Flush(wait, _) => (wait.done)(Err(Class::Offline)),
             _ => {}
         }
@@ -93,6 +97,9 @@ pub(crate) struct Io<F: Fast> {
     sector: u64,
     /// A write-zeroes may have become a write.
     pub(crate) kind: Kind,
+    /// Of zeroes and discards: what follows once this has been answered. They may be as large as a
+    /// disk, and would else fill the queue that others wait in.
+    rest: Option<Part>,
 }
 
 impl<F: Fast> Io<F> {
@@ -151,25 +158,30 @@ impl<F: Fast, L: Logic> Context<F, L> {
 
     /// Carries a submission out, on a thread that may wait.
     pub(crate) fn run(&self, mut io: Io<F>) {
-        let begun = self.now();
+        let begun = Instant::now();
         let result = match self.devices.get(row(io.dev)) {
             Some(device) => transfer(&**device, &mut io),
             None => Err(Class::Offline),
         };
-        self.answered(io, result, self.now().saturating_sub(begun));
+        self.answered(io, result, Some(begun));
     }
 
-    /// The device has answered a submission, and does not touch its memory any more.
-    pub(crate) fn answered(&self, io: Io<F>, result: Result<(), Class>, took_ms: Millis) {
-        let Io { part, ticket, dev, sector, .. } = io;
+    /// The device has answered a submission, and does not touch its memory any more. It was begun
+    /// then; not known of what took no time.
+    pub(crate) fn answered(&self, io: Io<F>, result: Result<(), Class>, begun: Option<Instant>) {
+        let Io { part, ticket, dev, sector, rest, .. } = io;
         if let (true, Dev::Spare(_)) = (part.kind().changes(), dev) {
             // Before the answer is passed on: a flush that begins later must cover it.
             self.fast.written(dev);
         }
         self.give_back(ticket);
+        if let Some(rest) = rest {
+            self.tell(Message::Onward(rest));
+        }
         match result {
             Ok(()) => part.end(Ok(())),
             Err(class) => {
+                let took_ms = begun.map_or(0, |begun| begun.elapsed().as_millis());
                 let took_ms = took_ms.try_into().unwrap_or(u32::MAX);
                 self.tell(Message::Failed(part, Failure { dev, sector, class, took_ms }));
             }
@@ -261,18 +273,28 @@ impl<F: Fast, L: Logic> Driver<F, L> {
             let reach = u64::from(part.sectors()).min(in_bucket);
             let (ticket, route) = self.context.fast.route(part.kind(), part.sector(), reach);
             let rest = part.cut(length(&route).clamp(1, reach) as u32);
-            self.dispatch(part, ticket, route);
-            match rest {
+            match self.dispatch(part, rest, ticket, route) {
                 Some(rest) => part = rest,
                 None => return,
             }
         }
     }
 
-    fn dispatch(&self, part: Part, ticket: F::Ticket, route: Route) {
+    /// Sends a part to where it has to go; what is left of `rest` to be sent now.
+    fn dispatch(
+        &self,
+        part: Part,
+        mut rest: Option<Part>,
+        ticket: F::Ticket,
+        route: Route,
+    ) -> Option<Part> {
         match route {
             Route::Submit { dev, sector, kind, .. } => match self.requests.get(row(dev)) {
-                Some(outlet) => outlet.push(Io { part, ticket, dev, sector, kind }),
+                Some(outlet) => {
+                    let in_turn = matches!(part.kind(), Kind::WriteZeroes | Kind::Discard);
+                    let after = if in_turn { rest.take() } else { None };
+                    outlet.push(Io { part, ticket, dev, sector, kind, rest: after });
+                }
                 None => {
                     self.context.give_back(ticket);
                     part.end(Err(Class::Offline));
@@ -291,6 +313,7 @@ impl<F: Fast, L: Logic> Driver<F, L> {
                 part.end(Err(class));
             }
         }
+        rest
     }
 
     /// Submits every unit of a part by itself.

@@ -15,6 +15,8 @@ use dmremap_format::{
 use crate::device::error::ErrorClass;
 use crate::next::{Next, shown};
 
+use super::copied::MarkError;
+
 /// Why a volume could not be made or opened. Devices are named as they were opened.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -127,6 +129,13 @@ pub enum VolumeError {
         /// Why it is not taken.
         judgement: Judgement,
     },
+    /// A copy's bad areas could not be marked; it has not been taken as main.
+    Unmarked {
+        /// The spare.
+        spare: String,
+        /// Where it ended, and why.
+        error: MarkError,
+    },
     /// A device was opened read-only, and the volume is to be written.
     ReadOnlyDevice {
         /// The device.
@@ -179,6 +188,10 @@ impl VolumeError {
             VolumeError::Main { judgement: Judgement::Ask(_), .. } => {
                 Next::with("--accept-main=same")
             }
+            VolumeError::Main { judgement: Judgement::NotACopy, .. } => {
+                Next::Without("--accept-main")
+            }
+            VolumeError::Unmarked { .. } => Next::Again,
             VolumeError::Main { .. } => Next::OtherMain,
             VolumeError::ReadOnlyDevice { .. } => Next::with("--read-only"),
             VolumeError::System(_) => Next::Again,
@@ -275,6 +288,11 @@ impl fmt::Display for VolumeError {
             VolumeError::ReadOnlyDevice { device } => {
                 write!(f, "{}: opened read-only, and the volume is to be written", shown(device))
             }
+            VolumeError::Unmarked { spare, error } => write!(
+                f,
+                "{}: bad areas of the copy are not marked, nothing is served: {error}",
+                shown(spare)
+            ),
             VolumeError::System(why) => f.write_str(why),
         }
     }

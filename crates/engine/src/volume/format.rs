@@ -9,7 +9,7 @@ use dmremap_core::create::{Create, CreateKind, CreateStep};
 use dmremap_core::settings::{SNAPSHOT_BYTES, Settings};
 use dmremap_format::{
     Depth, Found, Header, HeaderMut, Layout, MAX_CONTENTS, MAX_IDENTITIES, Member, MemberState,
-    NewHeader, PAGE_BYTES, PageBytes, Prober, SectorRange, Signature, Uuid,
+    NewHeader, PAGE_BYTES, PageBytes, PageIndex, Prober, SectorRange, Signature, Uuid,
 };
 
 use crate::device::Device;
@@ -98,7 +98,7 @@ pub fn format(
     let header = header(main, spare, options, &formatted, &look).map_err(VolumeError::Field)?;
     // A spare that fills up behind our back would fail the very writes it is there for.
     spare.reserve().map_err(|class| VolumeError::Unreadable { device: spare.describe(), class })?;
-    write(spare, &layout, &header)?;
+    write(spare, &layout, &header, |_, _| {})?;
     Ok(formatted)
 }
 
@@ -178,7 +178,10 @@ fn signatures(device: &Arc<dyn Device>, strict: bool) -> Result<Vec<Found>, Volu
     Ok(all)
 }
 
-fn check_spare_empty(spare: &Arc<dyn Device>, options: &FormatOptions) -> Result<(), VolumeError> {
+pub(crate) fn check_spare_empty(
+    spare: &Arc<dyn Device>,
+    options: &FormatOptions,
+) -> Result<(), VolumeError> {
     let found = signatures(spare, true)?;
     let is_ours = |found: &&Found| found.kind == Signature::DmRemap;
     if !options.force_volume && found.iter().any(|found| is_ours(&found)) {
@@ -245,7 +248,13 @@ pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn write(spare: &Arc<dyn Device>, layout: &Layout, header: &PageBytes) -> Result<(), VolumeError> {
+/// Carries the steps of [`Create`] out; `fill` puts into a page of the table what belongs there.
+pub(crate) fn write(
+    spare: &Arc<dyn Device>,
+    layout: &Layout,
+    header: &PageBytes,
+    fill: impl Fn(PageIndex, &mut PageBytes),
+) -> Result<(), VolumeError> {
     let view = Header::of_image(header);
     let id = VolumeId { volume: view.volume(), spare: view.spare() };
     let gaps: Vec<SectorRange> = layout.gaps().collect();
@@ -267,7 +276,7 @@ fn write(spare: &Arc<dyn Device>, layout: &Layout, header: &PageBytes) -> Result
                     }
                     CreateKind::Write { page, copy } => {
                         let mut image = Box::new([0; PAGE_BYTES]);
-                        let _ = create.write_image(wanted.id, &mut image);
+                        let _ = create.write_filled(wanted.id, &mut image, &fill);
                         MetaJob::Write(page_at(page, copy), image)
                     }
                     CreateKind::Flush => MetaJob::Flush,

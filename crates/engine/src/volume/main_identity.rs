@@ -11,7 +11,9 @@ use std::fmt::Write;
 
 use dmremap_core::commit::{HeaderChange, Identity as IdentityValue};
 use dmremap_core::resolve::Shared;
-use dmremap_format::identity::{Compared, Content, Hardware, HardwareKind, compare};
+use dmremap_format::identity::{
+    self, Accept, Compared, Content, Hardware, HardwareKind, Judgement, compare, judge,
+};
 use dmremap_format::{
     ContentRow, Depth, Header, MAX_CONTENTS, MAX_IDENTITIES, Prober, SECTOR_BYTES, Window,
 };
@@ -20,6 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::device::Device;
 use crate::device::identity::Identity;
 
+use super::error::VolumeError;
 use super::memory::Words;
 
 /// What a header keeps, row by row.
@@ -86,6 +89,69 @@ impl Kept {
             .map(|(row, (_, new))| HeaderChange::Content { row: row as u8, content: *new });
         identities.chain(contents).collect()
     }
+}
+
+/// A main that is taken for the one it is said to be.
+pub(crate) struct Known {
+    /// What the header is to keep of it from now on.
+    pub(crate) kept: Kept,
+    /// It is provably the same, but its content is not what it was.
+    pub(crate) content_changed: bool,
+}
+
+/// Is this the main that `kept` was noted of? `sizes` are the volume's in sectors and its block in
+/// bytes, `look` is what was read on it now, `claim` what somebody says it is.
+pub(crate) fn recognise(
+    main: &dyn Device,
+    (main_sectors, block_bytes): (u64, u32),
+    kept: &Kept,
+    look: &Look,
+    claim: Option<Accept>,
+) -> Result<Known, VolumeError> {
+    let (was, is) = (kept.hardware(), main.identity().hardware());
+    let contents = kept.contents();
+    let block_sectors = u64::from(block_bytes) / SECTOR_BYTES;
+    let stored = identity::Identity { sectors: main_sectors, block_bytes, hardware: &was };
+    let seen = identity::Identity {
+        // A volume of larger blocks than main's own leaves out what fills no block.
+        sectors: main.sectors() & !(block_sectors - 1),
+        block_bytes: main.logical_block(),
+        hardware: &is,
+    };
+    let compared = look.compared(&contents);
+    let judgement = match (claim, judge(&stored, &seen, compared, None)) {
+        // What would be taken without a word was taken before, and may have been written since.
+        (Some(Accept::Copy), Judgement::Same { .. }) => Judgement::NotACopy,
+        _ => judge(&stored, &seen, compared, claim),
+    };
+    let mut content_changed = false;
+    let hardware = match judgement {
+        Judgement::Same { content, .. } => {
+            content_changed = content == Compared::Differs;
+            if content_changed {
+                tracing::warn!(
+                    main = main.describe(),
+                    "main's content has other UUIDs than it had"
+                );
+            }
+            None
+        }
+        Judgement::Moved { .. } => {
+            tracing::warn!(main = main.describe(), "taken as main because it was said to be");
+            Some(is)
+        }
+        _ => {
+            return Err(VolumeError::Main {
+                main: main.describe(),
+                was: describe(stored.sectors, &was, &contents),
+                is: describe(seen.sectors, &is, &look.contents),
+                judgement,
+            });
+        }
+    };
+    let kept = kept.with_contents(&look.merged(&contents));
+    let kept = hardware.map_or(kept.clone(), |hardware| kept.with_hardware(&hardware));
+    Ok(Known { kept, content_changed })
 }
 
 /// SHA-256 over everything the hardware says, one `word=value` line each; zero for nothing.

@@ -4,8 +4,10 @@
 mod brain;
 mod causes;
 mod client;
+mod copied;
 mod driver;
 mod error;
+mod extents;
 mod fast;
 mod format;
 mod gate;
@@ -18,6 +20,7 @@ mod open;
 mod outlet;
 mod payload;
 mod request;
+mod restore;
 mod ring;
 mod running;
 #[allow(clippy::module_inception)] // The type's own file.
@@ -26,10 +29,13 @@ mod watch;
 mod wipe;
 
 pub use client::FlushDone;
+pub use copied::{MarkError, SectorRun};
 pub use error::VolumeError;
+pub use extents::Extent;
 pub use format::{FormatOptions, Formatted, format};
 pub use open::{VolumeInfo, VolumeOptions, repair};
 pub use payload::Payload;
 pub use request::{BadRun, Done, Reply, Request};
+pub use restore::{Restore, restore};
 pub use volume::{Client, Volume};
 pub use wipe::Remains;

@@ -13,8 +13,8 @@ use dmremap_core::machine::{Loader, Machine, Parts};
 use dmremap_core::open::{Open, OpenStep, Refused};
 use dmremap_core::resolve::{Geometry, Shared};
 use dmremap_core::settings::{SNAPSHOT_BYTES, Setting, Settings};
-use dmremap_format::identity::{Accept, Compared, Identity, Judgement, judge};
-use dmremap_format::{Header, Layout, PAGE_BYTES, Role, SECTOR_BYTES, Session, State, Uuid};
+use dmremap_format::identity::Accept;
+use dmremap_format::{Header, Layout, PAGE_BYTES, Role, Session, State, Uuid};
 
 use crate::device::{Device, Manner};
 use crate::host;
@@ -42,6 +42,20 @@ pub struct VolumeOptions {
     /// How requests reach both devices, if not in the manner each was found to suit: for tests and
     /// measurements.
     pub manner: Option<Manner>,
+}
+
+/// What main is to this open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MainIs {
+    /// The volume's main, or what [`VolumeOptions::accept_main`] says of it.
+    Known,
+    /// A disk that main was copied onto, whose bad areas are not marked yet: nothing it is known by
+    /// may be stored, or the next open would take it as it is.
+    UnmarkedCopy,
+    /// The same, and they are.
+    Copy,
+    /// Not there: only the metadata is worked on.
+    Absent,
 }
 
 /// What the header says, and what was found.
@@ -94,6 +108,7 @@ struct Shown {
 struct Opening<'a> {
     /// None: the metadata alone is looked after, and nothing will be served.
     main: Option<&'a Arc<dyn Device>>,
+    main_is: MainIs,
     spare: &'a Arc<dyn Device>,
     options: &'a VolumeOptions,
     io: MetaIo,
@@ -105,13 +120,13 @@ struct Opening<'a> {
 
 /// Opens the volume of `main` and `spare`, which the caller holds. Milliseconds count from `start`.
 pub(crate) fn open(
-    main: &Arc<dyn Device>,
+    (main, main_is): (&Arc<dyn Device>, MainIs),
     spare: &Arc<dyn Device>,
     options: &VolumeOptions,
     start: Instant,
 ) -> Result<Opened, VolumeError> {
     check_apart(main, spare)?;
-    let opening = begin(Some(main), spare, options, start)?;
+    let opening = begin(Some(main), main_is, spare, options, start)?;
     opening.run()?.finish()
 }
 
@@ -124,7 +139,7 @@ pub(crate) fn open(
 /// # Errors
 /// What refuses an open, but for what concerns main; nothing has been written then.
 pub fn repair(spare: &Arc<dyn Device>, options: &VolumeOptions) -> Result<VolumeInfo, VolumeError> {
-    let opening = begin(None, spare, options, Instant::now())?.run()?;
+    let opening = begin(None, MainIs::Absent, spare, options, Instant::now())?.run()?;
     opening.shown.map(|shown| shown.info).ok_or_else(lost)
 }
 
@@ -134,6 +149,7 @@ fn lost() -> VolumeError {
 
 fn begin<'a>(
     main: Option<&'a Arc<dyn Device>>,
+    main_is: MainIs,
     spare: &'a Arc<dyn Device>,
     options: &'a VolumeOptions,
     start: Instant,
@@ -152,7 +168,17 @@ fn begin<'a>(
     });
     let limit = u64::from(settings.recovery_limit_ms());
     let open = Open::new(memory::page_cache(), limit, options.force_quorum);
-    Ok(Opening { main, spare, options, io, open, shown: None, content: None, writable: false })
+    Ok(Opening {
+        main,
+        main_is,
+        spare,
+        options,
+        io,
+        open,
+        shown: None,
+        content: None,
+        writable: false,
+    })
 }
 
 impl Opening<'_> {
@@ -313,7 +339,7 @@ impl Opening<'_> {
         let noted = match self.main {
             None => Vec::new(),
             Some(main) => {
-                let (look, kept) = check_main(main, shown, self.options)?;
+                let (look, kept) = check_main(main, self.main_is, shown, self.options)?;
                 let noted = shown.kept.changes(&kept);
                 self.content = Some((look, kept));
                 noted
@@ -400,51 +426,26 @@ fn check_host(spare: &str, shown: &Shown, options: &VolumeOptions) -> Result<(),
 /// header is to keep of it from now on.
 fn check_main(
     main: &Arc<dyn Device>,
+    main_is: MainIs,
     shown: &mut Shown,
     options: &VolumeOptions,
 ) -> Result<(Look, Kept), VolumeError> {
+    if main_is == MainIs::Absent {
+        return Ok((Look::default(), shown.kept.clone()));
+    }
     let shared = Arc::clone(&shown.shared);
     let elsewhere = move |sector, sectors| main_identity::is_elsewhere(&shared, sector, sectors);
     let look = main_identity::look(&**main, elsewhere);
     let (info, kept) = (&mut shown.info, &shown.kept);
-    let (was, is) = (kept.hardware(), main.identity().hardware());
-    let contents = kept.contents();
-    let block_sectors = u64::from(info.block_bytes) / SECTOR_BYTES;
-    let stored =
-        Identity { sectors: info.main_sectors, block_bytes: info.block_bytes, hardware: &was };
-    let seen = Identity {
-        // A volume of larger blocks than main's own leaves out what fills no block.
-        sectors: main.sectors() & !(block_sectors - 1),
-        block_bytes: main.logical_block(),
-        hardware: &is,
+    let sizes = (info.main_sectors, info.block_bytes);
+    let claim = match main_is {
+        MainIs::UnmarkedCopy | MainIs::Copy => Some(Accept::Copy),
+        _ => options.accept_main.then_some(Accept::Same),
     };
-    let accept = options.accept_main.then_some(Accept::Same);
-    let judgement = judge(&stored, &seen, look.compared(&contents), accept);
-    let hardware = match judgement {
-        Judgement::Same { content, .. } => {
-            info.content_changed = content == Compared::Differs;
-            if info.content_changed {
-                tracing::warn!(
-                    main = main.describe(),
-                    "main's content has other UUIDs than it had"
-                );
-            }
-            None
-        }
-        Judgement::Moved { .. } => {
-            tracing::warn!(main = main.describe(), "taken as main because it was said to be");
-            Some(is)
-        }
-        _ => {
-            let describe = main_identity::describe;
-            return Err(VolumeError::Main {
-                main: main.describe(),
-                was: describe(stored.sectors, &was, &contents),
-                is: describe(seen.sectors, &is, &look.contents),
-                judgement,
-            });
-        }
-    };
-    let kept = kept.with_contents(&look.merged(&contents));
-    Ok((look, hardware.map_or(kept.clone(), |hardware| kept.with_hardware(&hardware))))
+    let known = main_identity::recognise(&**main, sizes, kept, &look, claim)?;
+    info.content_changed = known.content_changed;
+    if main_is == MainIs::UnmarkedCopy {
+        return Ok((look, kept.clone()));
+    }
+    Ok((look, known.kept))
 }

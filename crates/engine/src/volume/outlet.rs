@@ -127,8 +127,7 @@ impl<F: Fast, L: Logic> Outlet<F, L> {
             None => None,
         };
         match result {
-            // What did not wait took no time.
-            Some(result) => self.context.answered(io, result, 0),
+            Some(result) => self.context.answered(io, result, None),
             None => self.lane.push(io),
         }
     }
@@ -211,6 +210,5 @@ fn landed<F: Fast, L: Logic>(
         len: io.part.bytes().len() as u64,
     };
     let result = device.judge(&what, result.map_err(class_of));
-    let took_ms = if result.is_ok() { 0 } else { begun.elapsed().as_millis() as u64 };
-    context.answered(io, result, took_ms);
+    context.answered(io, result, Some(begun));
 }

@@ -4,7 +4,7 @@
 //! Whoever submits puts a transfer into a queue and, if the thread is asleep, rings the bell: an
 //! eventfd that the ring polls. The thread takes what has come in, as far as there are places,
 //! submits it in one call, sleeps until something is answered or the bell rings, and passes answers
-//! on. So the more comes in, the more goes out with one call; nothing here waits for another device.
+//! on. The more comes in, the more goes out with one call; nothing here waits for another device.
 //!
 //! What a transfer's memory belongs to stays in its place among `Flights` until the kernel has
 //! answered; only then is it handed to anybody. A flight that is never answered is never freed: the
@@ -187,6 +187,8 @@ struct Pump<'a, T> {
     flights: Flights<T>,
     file: types::Fd,
     landed: &'a Landed<T>,
+    /// Empty but while it is being filled: to have the memory at hand.
+    taken: Vec<(T, Transfer)>,
     /// The bell is being polled.
     armed: bool,
 }
@@ -227,7 +229,8 @@ fn pump<T>(
         }
     };
     let ring = ManuallyDrop::new(ring);
-    let mut pump = Pump { shared, ring, flights: Flights::new(), file, landed, armed: false };
+    let (flights, taken) = (Flights::new(), Vec::with_capacity(DEPTH));
+    let mut pump = Pump { shared, ring, flights, file, landed, taken, armed: false };
     let _ = ready.send(Ok(()));
     while pump.load() {
         pump.wait();
@@ -240,9 +243,10 @@ fn pump<T>(
 impl<T> Pump<'_, T> {
     /// Takes in what has come, as far as there are places. False when it is over.
     fn load(&mut self) -> bool {
+        let mut taken = std::mem::take(&mut self.taken);
         let mut queue = self.shared.lock();
         let count = queue.waiting.len().min(self.flights.free.len());
-        let taken: Vec<(T, Transfer)> = queue.waiting.drain(..count).collect();
+        taken.extend(queue.waiting.drain(..count));
         // With all places taken an answer wakes it.
         queue.asleep = queue.waiting.is_empty();
         let over = queue.closed && queue.waiting.is_empty();
@@ -251,9 +255,10 @@ impl<T> Pump<'_, T> {
             return false;
         }
         let begun = Instant::now();
-        for (item, transfer) in taken {
+        for (item, transfer) in taken.drain(..) {
             self.begin(Flight { item, transfer, begun });
         }
+        self.taken = taken;
         if !self.armed {
             let poll = opcode::PollAdd::new(
                 types::Fd(self.shared.bell.as_raw_fd()),

@@ -2,6 +2,7 @@
 //! The driver alone, under a path and a machine that do what a test tells them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 
 use dmremap_core::path::Route;
@@ -20,13 +21,17 @@ struct Watched {
     disk: MemoryDevice,
     seen: Mutex<Vec<(Kind, u64, u64)>>,
     bad: Mutex<BTreeMap<u64, Class>>,
+    /// Discards at the device now, and the most there were at a time.
+    discards: AtomicU32,
+    most: AtomicU32,
 }
 
 impl Watched {
     fn new() -> Arc<Watched> {
         let bytes = (0..8usize << 20).map(|i| (i / 512 % 251) as u8).collect();
         let disk = MemoryDevice::with_content(bytes, 512);
-        Arc::new(Watched { disk, seen: Mutex::default(), bad: Mutex::default() })
+        let (seen, bad) = (Mutex::default(), Mutex::default());
+        Arc::new(Watched { disk, seen, bad, discards: 0.into(), most: 0.into() })
     }
 
     fn look(&self, kind: Kind, offset: u64, len: usize) -> Result<(), Class> {
@@ -54,6 +59,11 @@ impl Device for Watched {
     }
     fn discard(&self, offset: u64, len: u64) -> Result<(), Class> {
         self.look(Kind::Discard, offset, len as usize)?;
+        let came = self.discards.fetch_add(1, Ordering::SeqCst);
+        self.most.fetch_max(came + 1, Ordering::SeqCst);
+        // Long enough for another one to come.
+        (0..100).for_each(|_| std::thread::yield_now());
+        self.discards.fetch_sub(1, Ordering::SeqCst);
         self.disk.discard(offset, len)
     }
     fn write_zeroes(&self, offset: u64, len: u64, fua: bool) -> Result<(), Class> {
@@ -279,6 +289,21 @@ fn zeroes_and_discards_take_their_own_ways() {
     assert_eq!(setup.main.seen.lock().unwrap()[..], [(Kind::WriteZeroes, 0, 8)]);
     assert_eq!(setup.spare.seen.lock().unwrap()[..], [(Kind::Write, 72, 8)]);
     assert_eq!(setup.read(0, 16).0, vec![0; 16 * 512]);
+}
+
+#[test]
+fn a_discard_as_large_as_the_disk_is_one_part_at_a_time() {
+    let setup = setup(nothing);
+    setup.path.moved.lock().unwrap().insert(1, 9);
+    assert_eq!(setup.ask(Kind::Discard, 0, vec![], 16_384).1, []);
+    let seen = std::mem::take(&mut *setup.main.seen.lock().unwrap());
+    let mut want = vec![(Kind::Discard, 0, 8), (Kind::Discard, 16, 2032)];
+    want.extend((1..8).map(|bucket| (Kind::Discard, bucket * 2048, 2048)));
+    assert_eq!(seen, want, "in order");
+    assert_eq!(setup.main.most.load(Ordering::SeqCst), 1);
+    assert_eq!(setup.spare.seen.lock().unwrap()[..], [(Kind::Discard, 72, 8)]);
+    assert!(setup.volume.close());
+    assert_eq!(*setup.path.tickets.lock().unwrap(), 0);
 }
 
 #[test]

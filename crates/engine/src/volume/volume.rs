@@ -21,7 +21,7 @@ use super::client::{FlushDone, Told};
 use super::error::VolumeError;
 use super::fast::{Core, Path};
 use super::memory::JOBS;
-use super::open::{self, VolumeInfo, VolumeOptions};
+use super::open::{self, MainIs, VolumeInfo, VolumeOptions};
 use super::request::{Done, Request};
 use super::running::{Parts, Running};
 use super::watch::{Watch, Watcher};
@@ -35,7 +35,7 @@ pub struct Volume {
     info: VolumeInfo,
     writable: bool,
     watcher: Option<Watcher>,
-    running: Arc<Running<Path, Core>>,
+    pub(super) running: Arc<Running<Path, Core>>,
 }
 
 /// One of those who use a volume. Each remembers which lost writes it has been told of.
@@ -57,11 +57,21 @@ impl Volume {
         options: &VolumeOptions,
         on_event: impl Fn(Event) + Send + 'static,
     ) -> Result<Volume, VolumeError> {
+        Volume::open_with((main, MainIs::Known), spare, options, on_event)
+    }
+
+    pub(super) fn open_with(
+        (main, main_is): (Arc<dyn Device>, MainIs),
+        spare: Arc<dyn Device>,
+        options: &VolumeOptions,
+        on_event: impl Fn(Event) + Send + 'static,
+    ) -> Result<Volume, VolumeError> {
         let start = Instant::now();
-        let opened = open::open(&main, &spare, options, start)?;
+        let opened = open::open((&main, main_is), &spare, options, start)?;
         let system = |error: std::io::Error| VolumeError::System(error.to_string());
         let (content, kept) = opened.content;
-        let watch = opened.writable.then(|| Watch::new(&content));
+        let known = matches!(main_is, MainIs::Known | MainIs::Copy);
+        let watch = (opened.writable && known).then(|| Watch::new(&content));
         let ears = watch.clone();
         let heard = move |event| {
             ears.iter().for_each(|watch| watch.heard(&event));

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Files with O_DIRECT, served by threads.
 
-#[path = "../random.rs"]
-mod random;
 #[path = "../volume.rs"]
 mod volume;

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Negotiation, the client's side: GO and nothing else.
+//! Negotiation, the client's side: structured replies and `base:allocation` if the server has them,
+//! then GO.
 
 use std::io::{self, Read, Write};
 
 use super::ClientError;
 use crate::protocol::{
-    CAN_MULTI_CONN, FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, INFO_BLOCK_SIZE, INFO_EXPORT, INIT_MAGIC,
-    MAX_REQUEST_BYTES, MAX_STRING_BYTES, OPT_GO, OPTION_MAGIC, OPTION_REPLY_BYTES,
+    BASE_ALLOCATION, BASE_ALLOCATION_ID, CAN_MULTI_CONN, FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES,
+    INFO_BLOCK_SIZE, INFO_EXPORT, INIT_MAGIC, MAX_REQUEST_BYTES, MAX_STRING_BYTES, OPT_GO,
+    OPT_SET_META_CONTEXT, OPT_STRUCTURED_REPLY, OPTION_MAGIC, OPTION_REPLY_BYTES,
     OPTION_REPLY_MAGIC, READ_ONLY, REP_ACK, REP_ERR, REP_ERR_SHUTDOWN, REP_ERR_UNKNOWN, REP_INFO,
-    SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, encode_option, u16_at, u32_at, u64_at,
+    REP_META_CONTEXT, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES, encode_option, u16_at,
+    u32_at, u64_at,
 };
 
 /// Longest option reply that is taken.
@@ -29,6 +32,10 @@ pub struct RemoteExport {
     pub preferred_bytes: u32,
     /// Largest read or write; 32 MiB if the server does not say.
     pub max_bytes: u32,
+    /// The server sends what is good of a read that is not good as a whole.
+    pub structured: bool,
+    /// It tells holes from data.
+    pub allocation: bool,
 }
 
 impl RemoteExport {
@@ -87,19 +94,33 @@ pub(super) fn negotiate(
     go.extend_from_slice(name.as_bytes());
     go.extend_from_slice(&1_u16.to_be_bytes());
     go.extend_from_slice(&INFO_BLOCK_SIZE.to_be_bytes());
-    let mut out = flags.to_be_bytes().to_vec();
-    out.extend_from_slice(&encode_option(OPT_GO, &go));
-    writer.write_all(&out).and_then(|()| writer.flush()).map_err(broken)?;
+    writer.write_all(&flags.to_be_bytes()).map_err(broken)?;
+    let structured = ask(reader, writer, OPT_STRUCTURED_REPLY, b"")?.is_some();
+    let mut allocation = false;
+    if structured {
+        let mut data = (name.len() as u32).to_be_bytes().to_vec();
+        data.extend_from_slice(name.as_bytes());
+        data.extend_from_slice(&1_u32.to_be_bytes());
+        data.extend_from_slice(&(BASE_ALLOCATION.len() as u32).to_be_bytes());
+        data.extend_from_slice(BASE_ALLOCATION);
+        let context = [&BASE_ALLOCATION_ID.to_be_bytes()[..], BASE_ALLOCATION].concat();
+        let contexts = ask(reader, writer, OPT_SET_META_CONTEXT, &data)?.unwrap_or_default();
+        allocation = contexts.contains(&context);
+    }
+    let go = encode_option(OPT_GO, &go);
+    writer.write_all(&go).and_then(|()| writer.flush()).map_err(broken)?;
 
     let mut export = RemoteExport {
         block_bytes: 1,
         preferred_bytes: 4096,
         max_bytes: MAX_REQUEST_BYTES,
+        structured,
+        allocation,
         ..RemoteExport::default()
     };
     let mut described = false;
     for _ in 0..MAX_REPLIES {
-        match option_reply(reader)? {
+        match option_reply(reader, OPT_GO)? {
             (REP_ACK, _) if described => return Ok(export),
             (REP_ACK, _) => return Err(failed("the server does not say how large the export is")),
             (REP_INFO, data) => described |= take_info(&mut export, &data),
@@ -110,13 +131,37 @@ pub(super) fn negotiate(
     Err(failed("the server goes on and on about the export"))
 }
 
-/// One reply to GO: its type and data.
-fn option_reply(reader: &mut dyn Read) -> Result<(u32, Vec<u8>), ClientError> {
+/// Asks for something the server need not have: the contexts it names before it acknowledges, or
+/// `None` if it does not.
+fn ask(
+    reader: &mut dyn Read,
+    writer: &mut dyn Write,
+    option: u32,
+    data: &[u8],
+) -> Result<Option<Vec<Vec<u8>>>, ClientError> {
+    let failed = |what: &str| ClientError::Handshake { what: what.to_string() };
+    let out = encode_option(option, data);
+    let sent = writer.write_all(&out).and_then(|()| writer.flush());
+    sent.map_err(|error| failed(&error.to_string()))?;
+    let mut contexts = Vec::new();
+    for _ in 0..MAX_REPLIES {
+        match option_reply(reader, option)? {
+            (REP_ACK, _) => return Ok(Some(contexts)),
+            (REP_META_CONTEXT, context) => contexts.push(context),
+            (error, _) if error & REP_ERR != 0 => return Ok(None),
+            (other, _) => return Err(failed(&format!("unexpected reply {other} to an option"))),
+        }
+    }
+    Err(failed("the server goes on and on about an option"))
+}
+
+/// One reply to an option: its type and data.
+fn option_reply(reader: &mut dyn Read, option: u32) -> Result<(u32, Vec<u8>), ClientError> {
     let failed = |what: String| ClientError::Handshake { what };
     let mut head = [0; OPTION_REPLY_BYTES];
     reader.read_exact(&mut head).map_err(|error| failed(error.to_string()))?;
-    if u64_at(&head, 0) != OPTION_REPLY_MAGIC || u32_at(&head, 8) != OPT_GO {
-        return Err(failed("the server sent something that is no reply to GO".into()));
+    if u64_at(&head, 0) != OPTION_REPLY_MAGIC || u32_at(&head, 8) != option {
+        return Err(failed("the server sent something that is no reply to the option".into()));
     }
     let len = u32_at(&head, 16) as usize;
     if len > MAX_REPLY_BYTES {

@@ -6,13 +6,14 @@
 pub mod raw;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dmremap_nbd::{
-    Client, Command, Config, Connection, Done, Errno, Export, ExportInfo, Listener, Reply, Request,
-    Server,
+    BadRange, Client, Command, Config, Connection, Done, Errno, Export, ExportInfo, Extent,
+    Listener, Reply, Request, Server,
 };
 
 use raw::Raw;
@@ -53,6 +54,12 @@ struct State {
     hold: bool,
     held: Vec<(Request, Done)>,
     failures: HashMap<u64, Errno>,
+    /// Unreadable, ascending.
+    bad: Vec<BadRange>,
+    /// What a failed read leaves in its memory.
+    scribble: Option<u8>,
+    /// Ascending.
+    holes: Vec<Range<u64>>,
     panic_at: Option<u64>,
     refuse: Option<Errno>,
     seen: Vec<Seen>,
@@ -98,6 +105,26 @@ impl Memory {
     pub fn fail_at(&self, offset: u64, errno: i32) -> &Memory {
         self.lock().failures.insert(offset, Errno(errno));
         self
+    }
+
+    /// Reads of this range fail; ranges come in ascending order.
+    pub fn bad(&self, bad: BadRange) {
+        self.lock().bad.push(bad);
+    }
+
+    /// What a read leaves where it failed.
+    pub fn scribble(&self, byte: u8) {
+        self.lock().scribble = Some(byte);
+    }
+
+    /// A hole, for BLOCK_STATUS; holes come in ascending order.
+    pub fn hole(&self, hole: Range<u64>) {
+        self.lock().holes.push(hole);
+    }
+
+    /// The offset of a held request.
+    pub fn held_at(&self, place: usize) -> u64 {
+        self.lock().held[place].0.offset
     }
 
     pub fn panic_at(&self, offset: u64) -> &Memory {
@@ -176,13 +203,49 @@ impl State {
         }
         let range = request.offset as usize..request.offset as usize + request.len as usize;
         match request.command {
-            Command::Read => request.data.copy_from_slice(&self.content[range]),
+            Command::Read => {
+                request.data.copy_from_slice(&self.content[range.clone()]);
+                return self.partly(request, range);
+            }
             Command::Write => self.content[range].copy_from_slice(&request.data),
             Command::WriteZeroes { .. } => self.content[range].fill(0),
             Command::Trim => self.content[range].fill(0x55),
             Command::Flush => {}
         }
         Reply::good(request.data)
+    }
+
+    /// A read with what is bad of it.
+    fn partly(&self, mut request: Request, range: Range<usize>) -> Reply {
+        let mut bad = Vec::new();
+        for known in &self.bad {
+            let start = (known.offset as usize).max(range.start);
+            let end = (known.offset as usize + known.len as usize).min(range.end);
+            if start < end {
+                let here = start - range.start..end - range.start;
+                request.data[here].fill(self.scribble.unwrap_or(0xbd));
+                bad.push(BadRange { offset: start as u64, len: (end - start) as u32, ..*known });
+            }
+        }
+        Reply::partly(request.data, bad)
+    }
+
+    fn extents(&self, range: Range<u64>) -> Vec<Extent> {
+        let mut at = range.start;
+        let mut extents = Vec::new();
+        let mut put = |until: u64, hole| {
+            let until = until.min(range.end);
+            if at < until {
+                extents.push(Extent { len: (until - at) as u32, hole });
+                at = until;
+            }
+        };
+        for hole in &self.holes {
+            put(hole.start, false);
+            put(hole.end, true);
+        }
+        put(range.end, false);
+        extents
     }
 }
 
@@ -207,6 +270,12 @@ struct Handle {
 }
 
 impl Connection for Handle {
+    fn extents(&mut self, offset: u64, len: u32, most: usize) -> Result<Vec<Extent>, Errno> {
+        let mut extents = self.memory.lock().extents(offset..offset + u64::from(len));
+        extents.truncate(most);
+        Ok(extents)
+    }
+
     fn submit(&mut self, request: Request, done: Done) {
         let data = match request.command {
             Command::Read | Command::Write => request.len as usize,

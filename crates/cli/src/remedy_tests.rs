@@ -109,6 +109,7 @@ fn what_can_be_typed() {
         "dmremap serve --help",
         "sudo dmremap check --spare DEV",
         "chmod 0700 '/run/a b'",
+        "dmremap message v '$(reboot)'",
     ] {
         assert!(is_command(good), "{good}");
     }
@@ -117,11 +118,16 @@ fn what_can_be_typed() {
         "the same command with --yes",
         "dmremap",
         "dmremap frobnicate",
-        "dmremap remap NAME HERE",
+        "dmremap format --main DEV --spare DEV --max-remaps FEW",
         "dmremap status",
         "dmremap status 'n",
         "sudo",
         "reboot",
+        "rm -rf /",
+        "dmremap message v $(reboot)",
+        "dmremap message v status; reboot",
+        "dmremap message v `reboot`",
+        "dmremap examine ~/x > /dev/sda",
         "help",
     ] {
         assert!(!is_command(bad), "{bad}");
@@ -137,4 +143,63 @@ fn an_error_without_advice_ends_with_a_command_all_the_same() {
     ] {
         assert_eq!(render_line(&Failure::new(class, "no"), &words(typed)), line);
     }
+}
+
+/// The commands written in the program's source, each with its file: what is inserted is an 8,
+/// which is as good as any word and a number besides.
+fn written() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.to_string_lossy().into_owned();
+            if path.ends_with("src/args") {
+                continue; // how verbs are written, for the help
+            }
+            if path.ends_with("src/args") {
+                continue; // how verbs are written, for the help
+            }
+            if path.is_dir() {
+                walk(&path, found);
+            } else if name.ends_with(".rs")
+                && !name.ends_with("_tests.rs")
+                && !name.contains("remedy")
+            {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+                let literals = code.split("\"dmremap ").skip(1);
+                found.extend(literals.map(|rest| (name.clone(), literal(rest))));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found
+}
+
+/// What stands in `rest` before its closing quote, behind `dmremap `.
+fn literal(rest: &str) -> String {
+    let mut line = String::from("dmremap ");
+    let mut chars = rest.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => break,
+            '\\' if chars.peek() == Some(&'\n') => {
+                while chars.next_if(|c| c.is_whitespace()).is_some() {}
+            }
+            '{' => {
+                line.push('8');
+                while chars.next().is_some_and(|c| c != '}') {}
+            }
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+#[test]
+fn every_command_in_the_source_parses() {
+    let all = written();
+    assert!(all.len() > 20, "the search finds nothing: {all:?}");
+    let wrong: Vec<_> = all.iter().filter(|(_, line)| !is_command(line)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -17,7 +17,7 @@ use crate::failure::{Class, Failure};
 use crate::spec;
 
 /// Programs of others that an error may end with, where nothing of ours helps.
-const OTHERS: [&str; 6] = ["chmod", "dmesg", "fuser", "ls", "lsblk", "rm"];
+const OTHERS: [&str; 4] = ["chmod", "dmesg", "fuser", "ls"];
 /// Placeholders that stand for a number; every other one is as good as the word itself.
 const NUMBERS: [&str; 5] = ["N", "SECTOR", "SPARE_SECTOR", "COUNT", "BYTES"];
 
@@ -100,8 +100,12 @@ fn render(next: &Next, typed: &Words) -> String {
 }
 
 fn joined(words: &Words) -> String {
-    let words = words.iter().map(|word| shell_word(Path::new(word)));
-    [String::from("dmremap")].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+    format!("dmremap {}", quoted(words)).trim_end().to_owned()
+}
+
+/// The words as a shell would read them.
+fn quoted(words: &Words) -> String {
+    words.iter().map(|word| shell_word(Path::new(word))).collect::<Vec<_>>().join(" ")
 }
 
 /// How the verb that was typed is written.
@@ -189,8 +193,12 @@ fn instead(words: &Words, device: &str) -> Option<Words> {
 }
 
 /// Whether `line` is a command that can be typed: one of ours that parses, or one of [`OTHERS`].
+/// What a shell would take for more than words stands in quotes, or it is none.
 pub fn is_command(line: &str) -> bool {
     let Some(words) = shell_words(line) else { return false };
+    if quoted(&words) != line {
+        return false;
+    }
     let mut words = words.as_slice();
     if words.first().is_some_and(|word| word == "sudo") {
         words = &words[1..];
@@ -215,5 +223,5 @@ fn parses(words: &[OsString]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "next_tests.rs"]
+#[path = "remedy_tests.rs"]
 mod tests;
