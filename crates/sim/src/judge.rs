@@ -97,6 +97,9 @@ impl World {
         self.counts.operations += 1;
         self.counts.errors += u64::from(request.error.is_some());
         self.ended(id, request.error);
+        if request.wanted == Wanted::Mark {
+            self.marks.under_way(request.sector, request.sectors, tick);
+        }
         if let Wanted::Io(kind) = request.wanted {
             if kind.changes() {
                 let sure = request.error.is_none() && kind != Kind::Discard;
@@ -108,7 +111,7 @@ impl World {
                     tick,
                 );
                 if sure {
-                    self.marks_overwritten(request.sector, request.sectors);
+                    self.marks_overwritten(request.sector, request.sectors, request.began);
                 }
             }
         }

@@ -7,7 +7,7 @@
 //! * What became gone is not read: a read that begins later, with no write to the sector under way
 //!   or begun since, returns an error and no content.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::driver::{Request, Wanted};
 use crate::oracle::Tick;
@@ -16,8 +16,8 @@ use crate::world::World;
 /// See the head of this file. Sectors are the volume's.
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
-    /// May be gone or pending by a message.
-    excused: BTreeSet<u64>,
+    /// May be gone or pending by a message, which was under way then at the latest.
+    excused: BTreeMap<u64, Tick>,
     /// Gone since, whatever a device holds there.
     sure: BTreeMap<u64, Tick>,
 }
@@ -26,7 +26,7 @@ impl Marks {
     /// Whether a message may have marked it.
     #[must_use]
     pub fn excuse(&self, sector: u64) -> bool {
-        self.excused.contains(&sector)
+        self.excused.contains_key(&sector)
     }
 
     /// Whether it was gone when a read began, for sure.
@@ -35,9 +35,9 @@ impl Marks {
         self.sure.get(&sector).is_some_and(|gone| *gone < began)
     }
 
-    /// The message is handed in, and may have its effect from now on.
-    pub fn asked(&mut self, sector: u64, sectors: u32) {
-        self.excused.extend(sector..sector + u64::from(sectors));
+    /// The message is handed in, or answered, and may have its effect in between.
+    pub fn under_way(&mut self, sector: u64, sectors: u32, tick: Tick) {
+        self.excused.extend((sector..sector + u64::from(sectors)).map(|sector| (sector, tick)));
     }
 
     /// A write begins: what was gone may be there again at any time.
@@ -53,10 +53,12 @@ impl World {
         self.requests.values().any(|request| wanted(request) && request.covers(sector))
     }
 
-    /// A write was answered well: no mark from before it is an excuse any more.
-    pub fn marks_overwritten(&mut self, sector: u64, sectors: u32) {
+    /// A write was answered well: no mark that was answered before it began is an excuse any more.
+    /// One that came meanwhile is: it may have found the part of the write that had landed.
+    pub fn marks_overwritten(&mut self, sector: u64, sectors: u32, began: Tick) {
         for sector in sector..sector + u64::from(sectors) {
-            if !self.under_way(sector, |request| request.wanted == Wanted::Mark) {
+            let before = self.marks.excused.get(&sector).is_some_and(|tick| *tick < began);
+            if before && !self.under_way(sector, |request| request.wanted == Wanted::Mark) {
                 self.marks.excused.remove(&sector);
             }
         }
