@@ -97,9 +97,6 @@ impl World {
         self.counts.operations += 1;
         self.counts.errors += u64::from(request.error.is_some());
         self.ended(id, request.error);
-        if request.wanted == Wanted::Mark {
-            self.marks.under_way(request.sector, request.sectors, tick);
-        }
         if let Wanted::Io(kind) = request.wanted {
             if kind.changes() {
                 let sure = request.error.is_none() && kind != Kind::Discard;
@@ -304,10 +301,21 @@ impl World {
     /// The reply is nonsense.
     pub fn message_ended(&mut self, id: u64, outcome: &Done) -> Checked {
         self.note(|| format!("message {id} ends: {outcome:?}"));
-        if self.requests.remove(&id).is_none() {
+        let Some(request) = self.requests.remove(&id) else {
             return fail(format!("message {id} was answered and is not under way"));
-        }
+        };
         self.counts.operations += 1;
+        if request.wanted == Wanted::Mark {
+            self.marks.under_way(request.sector, request.sectors, self.tick);
+        }
+        match outcome {
+            Done::Marked(marked) => self.counts.marked += marked.marked,
+            Done::Restored(restored) => {
+                self.counts.restores += 1;
+                self.counts.renewed += u64::from(restored.renewed);
+            }
+            _ => {}
+        }
         self.ended(id, matches!(outcome, Done::Failed(_)).then_some(Class::Io));
         if let (Done::Remapped { spare_sector, .. }, Some(session)) = (outcome, &self.session) {
             let layout = &session.layout;
