@@ -240,6 +240,9 @@ impl World {
             match open.step(self.now) {
                 OpenStep::Io(io) => {
                     let command = Self::open_command(&open, &layout, io);
+                    if !matches!(io.kind, IoKind::Read { .. }) {
+                        self.note(|| format!("  open: {:?}", io.kind));
+                    }
                     let id = self.send_meta(command);
                     outs.push((id, io));
                 }

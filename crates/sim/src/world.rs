@@ -88,6 +88,12 @@ pub struct Counts {
     pub gone: u64,
     /// Spare units quarantined.
     pub quarantined: u64,
+    /// Blocks marked by messages.
+    pub marked: u64,
+    /// Messages `restore` that came to their end.
+    pub restores: u64,
+    /// Pages they wrote anew.
+    pub renewed: u64,
     /// Harm done by the nemesis (outages, resets, crashes and the like).
     pub harm: u64,
     /// Steps taken.
@@ -108,6 +114,9 @@ impl Counts {
         self.homes += other.homes;
         self.gone += other.gone;
         self.quarantined += other.quarantined;
+        self.marked += other.marked;
+        self.restores += other.restores;
+        self.renewed += other.renewed;
         self.harm += other.harm;
         self.steps += other.steps;
     }
