@@ -155,9 +155,6 @@ fn written() -> Vec<(String, String)> {
             if path.ends_with("src/args") {
                 continue; // how verbs are written, for the help
             }
-            if path.ends_with("src/args") {
-                continue; // how verbs are written, for the help
-            }
             if path.is_dir() {
                 walk(&path, found);
             } else if name.ends_with(".rs")

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AcceptMain, Force};
+use super::{AcceptMain, Force, of};
 
 /// `serve`.
 #[derive(Debug, Args)]
@@ -38,6 +38,6 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     pub mapfile: Option<std::path::PathBuf>,
     /// Lift one named safety check; may be given more than once
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = of(&[Force::Quorum, Force::InUse, Force::Buffered]))]
     pub force: Vec<Force>,
 }
