@@ -9,6 +9,14 @@ use super::{AcceptMain, Force, of};
 
 /// `serve`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "SIGTERM, SIGINT and close end it in order: no new clients, then what they have \
+                  asked for is waited for\n(at most a minute, and recovery_limit_ms for what \
+                  recovery holds), then both devices are flushed. What\na device itself has not \
+                  answered is waited for as long as it takes: where one hangs, a second signal\n\
+                  ends it at once. Nothing acknowledged is lost by that, or by a kill: what had \
+                  not been flushed is\nwhat it is after a power cut."
+)]
 pub struct Serve {
     /// The spare, which knows the volume
     #[arg(long, value_name = "DEV")]
