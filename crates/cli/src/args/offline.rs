@@ -47,8 +47,12 @@ pub struct Dump {
     /// Where to write it [default: standard output]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// One JSON document, which it is anyway
+    #[arg(long)]
+    pub json: bool,
     /// Lift one named safety check; may be given more than once
-    #[arg(long, value_name = "WHAT", value_parser = of(&[Force::Quorum, Force::ExistingFile, Force::Buffered]))]
+    #[arg(long, value_name = "WHAT")]
+    #[arg(value_parser = of(&[Force::Quorum, Force::ExistingFile, Force::Buffered]))]
     pub force: Vec<Force>,
 }
 
@@ -68,7 +72,8 @@ pub struct Restore {
     #[arg(long, value_name = "HOW")]
     pub accept_main: Option<AcceptMain>,
     /// Lift one named safety check; may be given more than once
-    #[arg(long, value_name = "WHAT", value_parser = of(&[Force::ForeignSignature, Force::PhysicalBlock, Force::Buffered]))]
+    #[arg(long, value_name = "WHAT")]
+    #[arg(value_parser = of(&[Force::ForeignSignature, Force::PhysicalBlock, Force::Buffered]))]
     pub force: Vec<Force>,
     /// Say what would be done and do nothing
     #[arg(long)]

@@ -46,6 +46,7 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     pub mapfile: Option<std::path::PathBuf>,
     /// Lift one named safety check; may be given more than once
-    #[arg(long, value_name = "WHAT", value_parser = of(&[Force::Quorum, Force::InUse, Force::Buffered]))]
+    #[arg(long, value_name = "WHAT")]
+    #[arg(value_parser = of(&[Force::Quorum, Force::InUse, Force::Buffered]))]
     pub force: Vec<Force>,
 }
