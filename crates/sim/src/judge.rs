@@ -108,7 +108,7 @@ impl World {
                     tick,
                 );
                 if sure {
-                    self.marks_overwritten(request.sector, request.sectors);
+                    self.marks.overwritten(request.sector, request.sectors, request.began);
                 }
             }
         }
@@ -301,8 +301,14 @@ impl World {
     /// The reply is nonsense.
     pub fn message_ended(&mut self, id: u64, outcome: &Done) -> Checked {
         self.note(|| format!("message {id} ends: {outcome:?}"));
-        if self.requests.remove(&id).is_none() {
+        let Some(request) = self.requests.remove(&id) else {
             return fail(format!("message {id} was answered and is not under way"));
+        };
+        if request.wanted == Wanted::Mark {
+            self.marks.ended(request.sector, request.sectors, self.tick);
+            for other in self.requests.values().filter(|other| other.wanted == Wanted::Mark) {
+                self.marks.asked(other.sector, other.sectors);
+            }
         }
         self.counts.operations += 1;
         self.ended(id, matches!(outcome, Done::Failed(_)).then_some(Class::Io));
