@@ -155,9 +155,6 @@ fn written() -> Vec<(String, String)> {
             if path.ends_with("src/args") {
                 continue; // how verbs are written, for the help
             }
-            if path.ends_with("src/args") {
-                continue; // how verbs are written, for the help
-            }
             if path.is_dir() {
                 walk(&path, found);
             } else if name.ends_with(".rs")
@@ -202,4 +199,28 @@ fn every_command_in_the_source_parses() {
     assert!(all.len() > 20, "the search finds nothing: {all:?}");
     let wrong: Vec<_> = all.iter().filter(|(_, line)| !is_command(line)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_the_parser_says_is_one_line() {
+    for (typed, words) in [
+        ("", "which verb?"),
+        ("frobnicate", "unrecognized subcommand 'frobnicate'"),
+        ("stat v", "unrecognized subcommand 'stat'; some similar subcommands exist: "),
+        ("remap", "the following required arguments were not provided: <NAME> <SECTOR>"),
+        (
+            "serve --spare b --force=entries",
+            "invalid value 'entries' for '--force <WHAT>' [possible",
+        ),
+        ("unremap v '\u{1b}[2J\n'", "invalid value '"),
+    ] {
+        let all = [OsString::from("dmremap")].into_iter().chain(words_of(typed));
+        let line = usage(&Cli::try_parse_from(all).unwrap_err());
+        assert!(line.starts_with(words) && is_harmless(&line), "{typed}: {line:?}");
+        assert!(line.contains("; try: dmremap ") && !line.contains("Usage:"), "{line}");
+    }
+}
+
+fn words_of(line: &str) -> Words {
+    if line.is_empty() { Words::new() } else { words(line) }
 }
