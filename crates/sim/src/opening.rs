@@ -270,9 +270,7 @@ impl World {
                     }
                     open.accept();
                 }
-                OpenStep::Loaded(_) => {
-                    accept_header(&mut open, layout)?;
-                }
+                OpenStep::Loaded(_) => accept_header(&mut open, layout)?,
                 OpenStep::Judged(_) => open.write(&[self.session_change()]),
                 // Only answers given up are still out: they must not outlive the open.
                 OpenStep::Opened { .. } if !outs.is_empty() => {
