@@ -20,6 +20,7 @@ pub struct Program {
 /// Every program the tests call.
 pub const PROGRAMS: &[Program] = &[
     Program { name: "blkid", package: "util-linux", why: "what lies on a device, told by others" },
+    Program { name: "c++", package: "g++", why: "libFuzzer, which the fuzzers are built with" },
     Program { name: "cryptsetup", package: "cryptsetup-bin", why: "LUKS images" },
     Program { name: "debugfs", package: "e2fsprogs", why: "where ext4 keeps what" },
     Program { name: "dumpe2fs", package: "e2fsprogs", why: "where ext4 keeps what" },

@@ -201,6 +201,30 @@ fn every_command_in_the_source_parses() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+#[test]
+fn what_the_parser_says_is_one_line() {
+    for (typed, words) in [
+        ("", "which verb?"),
+        ("frobnicate", "unrecognized subcommand 'frobnicate'"),
+        ("stat v", "unrecognized subcommand 'stat'; some similar subcommands exist: "),
+        ("remap", "the following required arguments were not provided: <NAME> <SECTOR>"),
+        (
+            "serve --spare b --force=entries",
+            "invalid value 'entries' for '--force <WHAT>' [possible",
+        ),
+        ("unremap v '\u{1b}[2J\n'", "invalid value '"),
+    ] {
+        let all = [OsString::from("dmremap")].into_iter().chain(words_of(typed));
+        let line = usage(&Cli::try_parse_from(all).unwrap_err());
+        assert!(line.starts_with(words) && is_harmless(&line), "{typed}: {line:?}");
+        assert!(line.contains("; try: dmremap ") && !line.contains("Usage:"), "{line}");
+    }
+}
+
+fn words_of(line: &str) -> Words {
+    if line.is_empty() { Words::new() } else { words(line) }
+}
+
 /// The commands of ours in a document, in fences and in the text; placeholders become words.
 fn of_document(name: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);

@@ -240,6 +240,9 @@ impl World {
             match open.step(self.now) {
                 OpenStep::Io(io) => {
                     let command = Self::open_command(&open, &layout, io);
+                    if !matches!(io.kind, IoKind::Read { .. }) {
+                        self.note(|| format!("  open: {:?}", io.kind));
+                    }
                     let id = self.send_meta(command);
                     outs.push((id, io));
                 }
@@ -267,9 +270,7 @@ impl World {
                     }
                     open.accept();
                 }
-                OpenStep::Loaded(_) => {
-                    accept_header(&mut open, layout)?;
-                }
+                OpenStep::Loaded(_) => accept_header(&mut open, layout)?,
                 OpenStep::Judged(_) => open.write(&[self.session_change()]),
                 // Only answers given up are still out: they must not outlive the open.
                 OpenStep::Opened { .. } if !outs.is_empty() => {
