@@ -85,6 +85,15 @@ fn a_hostile_name_is_escaped() {
     assert!(text.contains("9216"));
 }
 
+#[test]
+fn a_restored_volume_is_not_called_intact() {
+    for gone in [0, 2] {
+        let said = status(0, 0, gone).of_header(State::Restored).sentence;
+        assert!(said.contains("old content") && !said.contains("intact"), "{said}");
+    }
+    assert!(status(0, 0, 0).of_header(State::Clean).sentence.contains("intact"));
+}
+
 /// Every state word that a status can have, by trying whatever it depends on.
 fn state_words() -> BTreeSet<&'static str> {
     use dmremap_core::status::{Conditions, Metadata, Status};

@@ -2,8 +2,8 @@
 //! A document as its commands: sections, and in them scenes, each with a setup of its own.
 //!
 //! A scene begins with `<!-- setup: WORD, WORD -->` and holds fenced blocks: `sh` is run, `text`
-//! behind it is what must have been said. What is written any other way would not be run, and is
-//! refused here.
+//! behind it is what must have been said, `<!-- then: WORD, WORD -->` what must be so then. What
+//! is written any other way would not be run, and is refused here.
 
 use std::path::Path;
 
@@ -31,6 +31,8 @@ pub struct Block {
     pub exit: Option<i32>,
     /// Lines that must be said, in this order.
     pub said: Vec<String>,
+    /// What must be so afterwards.
+    pub then: Vec<String>,
 }
 
 impl Block {
@@ -79,10 +81,13 @@ impl Document {
                 document.sections.push(heading.to_owned());
             } else if let Some(words) = line.strip_prefix("<!-- setup: ") {
                 document.scenes.extend(scene.take());
-                let words = words.strip_suffix(" -->").unwrap_or_else(|| panic!("{here}: -->?"));
-                let setup = words.split(", ").map(str::to_owned).collect();
+                let setup = list(&here, words);
                 let section = document.sections.last().cloned().unwrap_or_default();
                 scene = Some(Scene { section, line: at, setup, blocks: vec![] });
+            } else if let Some(words) = line.strip_prefix("<!-- then: ") {
+                let block = scene.as_mut().and_then(|scene| scene.blocks.last_mut());
+                let block = block.unwrap_or_else(|| panic!("{here}: after what?"));
+                block.then = list(&here, words);
             } else if let Some(kind) = line.strip_prefix("```") {
                 let body = fenced(&here, &mut lines);
                 let scene = scene.as_mut().unwrap_or_else(|| panic!("{here}: no setup is named"));
@@ -110,6 +115,12 @@ impl Document {
     }
 }
 
+/// The words of a comment.
+fn list(here: &str, words: &str) -> Vec<String> {
+    let words = words.strip_suffix(" -->").unwrap_or_else(|| panic!("{here}: -->?"));
+    words.split(", ").map(str::to_owned).collect()
+}
+
 fn fenced<'a>(here: &str, lines: &mut impl Iterator<Item = (usize, &'a str)>) -> Vec<String> {
     let mut body = Vec::new();
     for (_, line) in lines {
@@ -131,7 +142,7 @@ fn block(here: &str, line: usize, body: &[String]) -> Block {
         .map(|(_, code)| code.parse().unwrap_or_else(|_| panic!("{here}: # exit {code}")))
         .collect();
     let exit = exits.first().copied();
-    let block = Block { line, script, commands, exit, said: vec![] };
+    let block = Block { line, script, commands, exit, said: vec![], then: vec![] };
     // With `sh -e` nothing is left out but for these; and whose code is announced must be plain.
     let alone = exit.is_some() || block.serves();
     assert!(!alone || block.commands.len() == 1, "{here}: one command for itself, please");

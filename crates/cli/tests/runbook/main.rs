@@ -2,7 +2,8 @@
 //! Every command of the documents for administrators, typed as it stands there, on images.
 //!
 //! Checked: each section of the runbook has commands and each of them is run, to the exit code and
-//! the words that the document announces; nothing is written in a way that would not be run.
+//! the words that the document announces; copies and disks that are told to be whole then are, byte
+//! for byte; nothing is written in a way that would not be run.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -60,7 +61,11 @@ fn play(document: &Document) -> usize {
 fn play_one(document: &Document, scene: &Scene) -> usize {
     let mut stage = Stage::new();
     scene.setup.iter().for_each(|word| setup::prepare(&mut stage, word));
-    scene.blocks.iter().for_each(|block| stage.block(document.name, block));
+    for block in &scene.blocks {
+        stage.block(document.name, block);
+        let here = format!("{}:{}", document.name, block.line);
+        block.then.iter().for_each(|word| setup::check(&stage, word, &here));
+    }
     unit::run_units(&mut stage);
     scene.blocks.iter().map(|block| block.commands.len()).sum()
 }

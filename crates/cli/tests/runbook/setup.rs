@@ -65,6 +65,35 @@ pub fn prepare(stage: &mut Stage, word: &str) {
     }
 }
 
+/// Checks that what `word` says is so.
+pub fn check(stage: &Stage, word: &str, here: &str) {
+    let disk = |name: &str| fs::read(stage.folder.join("dev").join(name)).unwrap();
+    let block = BLOCK_BYTES as usize;
+    let whole = match word {
+        "sdX is whole" => disk("sdX") == stage.content,
+        "sdZ is whole" => disk("sdZ") == stage.content,
+        "sdZ is whole but for what cannot be read" => {
+            let mut content = stage.content.clone();
+            content[stage.bad_sector.unwrap() as usize * 512..][..block].fill(0);
+            disk("sdZ") == content
+        }
+        "what had moved is there" => {
+            let at = stage.moved_at.unwrap();
+            let read = client(stage).read(at as u64, BLOCK_BYTES as u32);
+            read.is_ok_and(|read| read == stage.content[at..][..block])
+        }
+        "what had moved is an error" => {
+            client(stage).read(stage.moved_at.unwrap() as u64, BLOCK_BYTES as u32).is_err()
+        }
+        "what cannot be read is an error" => {
+            let at = stage.bad_sector.unwrap() * 512;
+            client(stage).read(at, BLOCK_BYTES as u32).is_err()
+        }
+        _ => panic!("nobody knows how to check {word:?}"),
+    };
+    assert!(whole, "{here}: it is not so: {word}");
+}
+
 /// Sectors of the five copies of the metadata.
 const COPIES: [u64; 5] = [0, 1024, 2048, 4096, 8192];
 
@@ -104,13 +133,16 @@ fn client(stage: &Stage) -> Client {
 }
 
 /// Something new is written into `notes.txt`, where main does not take it.
-fn moved(stage: &Stage) {
+fn moved(stage: &mut Stage) {
     let at = sector_of(stage, "notes.txt", 1) * 512;
     let client = client(stage);
     let mut block = client.read(at, BLOCK_BYTES as u32).unwrap();
     block.iter_mut().filter(|byte| byte.is_ascii_lowercase()).for_each(u8::make_ascii_uppercase);
     client.write(at, &block, true).unwrap();
     drop(client);
+    stage.content = fs::read(stage.folder.join("dev/sdX")).unwrap();
+    stage.content[at as usize..][..block.len()].copy_from_slice(&block);
+    stage.moved_at = Some(at as usize);
     let said = stage.good("dmremap status mydisk");
     assert!(said.starts_with("8 blocks moved"), "{said}");
 }

@@ -4,7 +4,8 @@
 //! Its paths take the place of the document's (`/dev/sdX`, `/mnt/...`), and in what is said the
 //! other way round. `/dev/sdX` holds an ext4 and fails where the setup says so. On PATH come first:
 //! `dmremap`, the program with the folder's sockets and configuration; and `ddrescue`, the real
-//! one, which finds the same sectors bad. What keeps running is ended by its own process group.
+//! one, which finds the same sectors of `/dev/sdX` bad. What keeps running is ended by its own
+//! process group.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -33,6 +34,10 @@ pub struct Stage {
     pub folder: PathBuf,
     /// The first sector that cannot be read, which documents call SECTOR.
     pub bad_sector: Option<u64>,
+    /// What the volume has to hold, from the first write through it on.
+    pub content: Vec<u8>,
+    /// Where in it something is written that main does not have.
+    pub moved_at: Option<usize>,
     running: Vec<Running>,
     scripts: Cell<usize>,
     _folder: tempfile::TempDir,
@@ -55,6 +60,8 @@ impl Stage {
         let stage = Stage {
             folder,
             bad_sector: None,
+            content: vec![],
+            moved_at: None,
             running: vec![],
             scripts: Cell::new(0),
             _folder: temp,
@@ -101,8 +108,14 @@ impl Stage {
         text += &format!("{done:#x} {:#x} +\n", (1_u64 << 40) - done);
         fs::write(self.folder.join("unreadable"), text).unwrap();
         let map = self.folder.join("unreadable").display().to_string();
-        let find = "PATH=${PATH#*:}";
-        self.program("ddrescue", &format!("{find}\nexec ddrescue -H '{map}' \"$@\"\n"));
+        let main = self.folder.join("dev/sdX").display().to_string();
+        self.program(
+            "ddrescue",
+            &format!(
+                "PATH=${{PATH#*:}}\nfor word do\n if [ \"$word\" = '{main}' ]; then\n  \
+                 exec ddrescue -H '{map}' \"$@\"\n fi\ndone\nexec ddrescue \"$@\"\n"
+            ),
+        );
     }
 
     /// The document's words as they are to be typed here.
