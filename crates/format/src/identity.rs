@@ -199,8 +199,8 @@ impl Judgement {
             Judgement::ProofDiffers(_) => "this is another disk or partition than main",
             Judgement::NotACopy => "this is main itself and no copy of it",
             Judgement::Alike => {
-                "nothing tells it from main, as which it would be opened without a word; what a copy \
-                 lacks has to be marked gone before that"
+                "nothing tells it from main, as which it would be opened without a word; what a \
+                 copy lacks has to be marked gone before that"
             }
             Judgement::Ask(Why::ContentDiffers) => {
                 "nothing proves that it is main, and its content is not what main's was"

@@ -136,8 +136,8 @@ fn check_unreadable(args: &Args, spare: &dyn Device) -> Outcome<Survey> {
     }
 }
 
-/// What has moved or gone since the dump was taken, as far as a page of this spare that can still be
-/// read says so: gone as well, or main's old content would be served for it. How many blocks.
+/// What has moved or gone since the dump was taken, as far as a page of this spare that can still
+/// be read says so: gone as well, or main's old content would be served for it. How many blocks.
 fn add_later(dump: &Dump, survey: &Survey, slots: &mut Vec<Slot>) -> u64 {
     let Ok(found) = &survey.volume else { return 0 };
     if !uuid_text(found.judgement.volume).eq_ignore_ascii_case(&dump.head.uuid) {
