@@ -7,12 +7,13 @@ use std::path::Path;
 
 use crate::run;
 
-/// Whether every package of the dependency graph may be used; prints those that may not.
-pub fn check(root: &Path) -> bool {
-    let allowed = match std::fs::read_to_string(root.join("deny.toml")) {
+/// Whether every package of the dependency graph of the workspace at `root` may be used under
+/// `rules`; prints those that may not.
+pub fn check(root: &Path, rules: &Path) -> bool {
+    let allowed = match std::fs::read_to_string(rules) {
         Ok(text) => allowed_list(&text),
         Err(error) => {
-            eprintln!("licences: cannot read deny.toml: {error}");
+            eprintln!("licences: cannot read {}: {error}", rules.display());
             return false;
         }
     };

@@ -14,25 +14,33 @@ pub fn run(root: &Path) -> bool {
         }
     };
     check("tidy", tidy::run(root));
-    check("format", run::succeeds(run::cargo(root).args(["fmt", "--all", "--check"])));
+    let fuzz = root.join("fuzz");
+    for place in [root, &fuzz] {
+        check("format", run::succeeds(run::cargo(place).args(["fmt", "--all", "--check"])));
+    }
     for set in stages::FEATURE_SETS {
         let mut clippy = run::cargo(root);
         clippy.arg("clippy").args(*set).args(["--all-targets", "--", "--deny", "warnings"]);
         check(&run::shown(&clippy), run::succeeds(&mut clippy));
     }
+    let mut clippy = run::cargo(&fuzz);
+    clippy.env("CARGO_TARGET_DIR", crate::fuzz::folder(root));
+    check("fuzz", run::succeeds(clippy.args(["clippy", "--locked", "--", "--deny", "warnings"])));
     let mut doc = run::cargo(root);
     doc.env("RUSTDOCFLAGS", "--deny warnings --allow rustdoc::private_intra_doc_links");
     check(
         "docs",
         run::succeeds(doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"])),
     );
-    if run::installed("cargo-deny") {
-        check(
-            "licences",
-            run::succeeds(run::cargo(root).args(["deny", "check", "licenses", "bans"])),
-        );
-    } else {
-        check("licences", licences::check(root));
+    for place in [root, &fuzz] {
+        let good = if run::installed("cargo-deny") {
+            let mut deny = run::cargo(place);
+            deny.args(["deny", "check", "--config"]).arg(root.join("deny.toml"));
+            run::succeeds(deny.args(["licenses", "bans"]))
+        } else {
+            licences::check(place, &root.join("deny.toml"))
+        };
+        check("licences", good);
     }
     for name in &failed {
         println!("lint: FAILED: {name}");

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The project's chores, each one command: `cargo xtask test`, `lint`, `ci`, `tidy`, `sim`,
-//! `bench`, `msrv`.
+//! `bench`, `fuzz`, `msrv`.
 //!
 //! `test` runs every test there is, in the stages of [`stages`], and ends with one line of sums.
 //! `lint` is everything that needs no running of tests, `ci` is `lint` and then `test`.
 
 mod bench;
 mod counts;
+mod fuzz;
 mod lex;
 mod licences;
 mod lint;
@@ -30,6 +31,8 @@ usage: cargo xtask COMMAND
   sim SEED... [--broken NAME]   run these seeds of the simulator and print what happens
   bench [core] [nbd] [--rounds N] [--seconds N] [--peers NAME,...] [--json FILE]
                                 figures with their spread, beside the goals and other servers
+  fuzz [TARGET...] [--seconds N] [--replay FILE]
+                                the parsers under libFuzzer, briefly or for long
   msrv                          the default build and the demo in a minimal Debian 13
 ";
 
@@ -60,6 +63,10 @@ fn main() -> ExitCode {
         "sim" => stages::simulate(&root, rest),
         "bench" => match bench::Options::parse(rest) {
             Ok(options) => bench::run(&root, &options),
+            Err(message) => return usage(&message),
+        },
+        "fuzz" => match fuzz::Options::parse(rest) {
+            Ok(options) => fuzz::run(&root, &options),
             Err(message) => return usage(&message),
         },
         "msrv" => stages::alone(&root, msrv::run),

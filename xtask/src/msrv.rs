@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `cargo xtask msrv`: the default build, as the README begins it, in a minimal Debian 13 with
-//! nothing but its own rustc 1.85, cargo and cc; then the demo, and every target of every crate
-//! checked by that compiler.
+//! nothing but its own rustc 1.85, cargo and cc; then the demo, and every crate checked by that compiler
+//! (not its tests: a model checker they use asks for a newer one).
 //!
 //! The system is made by mmdebstrap and kept in the user's cache folder, named by a hash of all it
 //! is made from; so are the sources of the dependencies, by Cargo.lock. Both are made beside their
@@ -30,7 +30,7 @@ const PUBLIC_MIRROR: &str = "http://deb.debian.org/debian";
 const STEPS: &[(&str, u32, &[&str])] = &[
     ("msrv_default_build", 1_800, &["cargo", "build", "--release"]),
     ("msrv_demo", 300, &["/tmp/target/release/dmremap", "demo"]),
-    ("msrv_every_target", 1_800, &["cargo", "check", "--workspace", "--all-targets"]),
+    ("msrv_every_crate", 1_800, &["cargo", "check", "--workspace"]),
 ];
 
 /// Where the vendored sources are inside.

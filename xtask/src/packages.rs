@@ -20,12 +20,14 @@ pub struct Program {
 /// Every program the tests call.
 pub const PROGRAMS: &[Program] = &[
     Program { name: "blkid", package: "util-linux", why: "what lies on a device, told by others" },
+    Program { name: "c++", package: "g++", why: "libFuzzer, which the fuzzers are built with" },
     Program { name: "cryptsetup", package: "cryptsetup-bin", why: "LUKS images" },
     Program { name: "debugfs", package: "e2fsprogs", why: "where ext4 keeps what" },
     Program { name: "dumpe2fs", package: "e2fsprogs", why: "where ext4 keeps what" },
     Program { name: "e2fsck", package: "e2fsprogs", why: "whether a file system is whole" },
     Program { name: "filefrag", package: "e2fsprogs", why: "where a file of ext4 lies" },
     Program { name: "fio", package: "fio", why: "an NBD client that verifies what it wrote" },
+    Program { name: "ddrescue", package: "gddrescue", why: "disks copied as people are told to" },
     Program { name: "ddrescuelog", package: "gddrescue", why: "mapfiles, read by their owner" },
     Program { name: "groff", package: "groff-base", why: "manual pages rendered" },
     Program { name: "losetup", package: "mount", why: "block devices made of files" },

@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use crate::counts::Counts;
-use crate::{msrv, run};
+use crate::{fuzz, msrv, run};
 
 /// One run of `cargo test`.
 pub struct Stage {
@@ -92,7 +92,10 @@ pub struct Chore {
 }
 
 /// Every such stage; they come after the others.
-pub const CHORES: &[Chore] = &[Chore { name: "Debian 13 with its own rustc", run: msrv::run }];
+pub const CHORES: &[Chore] = &[
+    Chore { name: "fuzzers, briefly", run: fuzz::brief },
+    Chore { name: "Debian 13 with its own rustc", run: msrv::run },
+];
 
 /// A chore run by itself; whether it is good. A skip is not: somebody asked for just this.
 pub fn alone(root: &Path, chore: fn(&Path, Option<&str>) -> Counts) -> bool {

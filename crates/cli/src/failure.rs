@@ -133,6 +133,7 @@ impl From<dmremap_nbd::Error> for Failure {
         let class = match error.kind() {
             ErrorKind::Usage => Class::Usage,
             ErrorKind::Permission => Class::Permission,
+            ErrorKind::Missing => Class::Missing,
             ErrorKind::Busy => Class::Busy,
             ErrorKind::Refused => Class::Refused,
             ErrorKind::System => Class::Internal,
@@ -144,9 +145,10 @@ impl From<dmremap_nbd::Error> for Failure {
             Error::Remote { address } => {
                 Next::With(format!("--nbd=tcp:127.0.0.1:{}", address.port()))
             }
-            Error::System { .. } if class == Class::Busy => {
+            Error::System { .. } if matches!(class, Class::Busy | Class::Usage) => {
                 Next::With("--nbd=tcp:HOST:PORT".into())
             }
+            Error::System { .. } if class == Class::Missing => Next::With("--nbd=unix:PATH".into()),
             Error::Stopping | Error::System { .. } => Next::Again,
             _ => Next::Help,
         };

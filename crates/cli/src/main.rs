@@ -34,6 +34,7 @@ mod view;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
 
 use failure::Class;
 
@@ -42,11 +43,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // `--help` and `--version` come this way too, and are no failure.
-            let _ = error.print();
+            if !error.use_stderr() || error.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
+                let _ = error.print();
+            }
             if !error.use_stderr() {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("try: {}", remedy::help_here());
+            logging::say(&remedy::usage(&error));
             return Class::Usage.code().into();
         }
     };

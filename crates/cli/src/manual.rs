@@ -181,6 +181,9 @@ fn write(command: &Command, name: &str, verb: &str, to: &mut Vec<u8>) -> io::Res
     if verb.is_empty() {
         man.render_subcommands_section(to)?;
     }
+    if command.get_after_help().is_some() {
+        man.render_extra_section(to)?;
+    }
     let mut roff = Roff::new();
     roff.control("SH", ["EXIT STATUS"]);
     for (code, meaning) in EXIT_CODES {
@@ -249,6 +252,9 @@ mod tests {
                 assert!(text.contains(&format!(".SH {section}\n")), "{name} lacks {section}");
             }
             assert!(text.contains("\\-\\-run\\-dir"), "{name} lacks the common options");
+            if ["import", "export", "serve"].map(Some).contains(&verb) {
+                assert!(text.contains(".SH EXTRA\n"), "{name} lacks what help says below");
+            }
         }
     }
 }

@@ -46,9 +46,20 @@ fn render_line(failure: &Failure, typed: &Words) -> String {
     format!("{}; try: {next}", harmless(failure.what.clone()))
 }
 
-/// The last line behind what the parser itself says of a command line.
-pub fn help_here() -> String {
-    help(&typed())
+/// What the parser says of a command line, as one line; how the verb is written is what its help
+/// says.
+pub fn usage(error: &clap::Error) -> String {
+    let text = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "which verb?".to_owned(),
+        _ => error.render().to_string(),
+    };
+    let told = text.split("\n\nUsage:").next().unwrap_or_default();
+    let told = told.split("\n\nFor more information").next().unwrap_or_default();
+    let told = told.replace("\n\n  tip: ", "; ");
+    let words: Vec<&str> = told.split_whitespace().collect();
+    let what = words.join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    format!("{}; try: {}", harmless(what.to_owned()), help(&typed()))
 }
 
 /// `next` as a command to be typed here.

@@ -155,9 +155,6 @@ fn written() -> Vec<(String, String)> {
             if path.ends_with("src/args") {
                 continue; // how verbs are written, for the help
             }
-            if path.ends_with("src/args") {
-                continue; // how verbs are written, for the help
-            }
             if path.is_dir() {
                 walk(&path, found);
             } else if name.ends_with(".rs")
@@ -202,4 +199,59 @@ fn every_command_in_the_source_parses() {
     assert!(all.len() > 20, "the search finds nothing: {all:?}");
     let wrong: Vec<_> = all.iter().filter(|(_, line)| !is_command(line)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_the_parser_says_is_one_line() {
+    for (typed, words) in [
+        ("", "which verb?"),
+        ("frobnicate", "unrecognized subcommand 'frobnicate'"),
+        ("stat v", "unrecognized subcommand 'stat'; some similar subcommands exist: "),
+        ("remap", "the following required arguments were not provided: <NAME> <SECTOR>"),
+        (
+            "serve --spare b --force=entries",
+            "invalid value 'entries' for '--force <WHAT>' [possible",
+        ),
+        ("unremap v '\u{1b}[2J\n'", "invalid value '"),
+    ] {
+        let all = [OsString::from("dmremap")].into_iter().chain(words_of(typed));
+        let line = usage(&Cli::try_parse_from(all).unwrap_err());
+        assert!(line.starts_with(words) && is_harmless(&line), "{typed}: {line:?}");
+        assert!(line.contains("; try: dmremap ") && !line.contains("Usage:"), "{line}");
+    }
+}
+
+fn words_of(line: &str) -> Words {
+    if line.is_empty() { Words::new() } else { words(line) }
+}
+
+/// The commands of ours in a document, in fences and in the text; placeholders become words.
+fn of_document(name: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
+    let text = std::fs::read_to_string(path).unwrap();
+    let (mut found, mut fenced) = (Vec::new(), false);
+    for line in text.lines() {
+        if let Some(kind) = line.strip_prefix("```") {
+            fenced = kind == "sh";
+        }
+        let spans = line.split('`').skip(1).step_by(2);
+        let whole = [line].into_iter().filter(|_| fenced);
+        let all = spans.chain(whole).filter(|code| code.starts_with("dmremap "));
+        found.extend(all.map(|code| {
+            let code = code.split(" #").next().unwrap_or_default();
+            let words = code.split_whitespace().collect::<Vec<_>>().join(" ");
+            words.replace("SHELL", "bash").replace("VERB", "serve")
+        }));
+    }
+    found
+}
+
+#[test]
+fn every_command_in_the_documents_parses() {
+    for (name, least) in [("README.md", 15), ("docs/RUNBOOK.md", 40)] {
+        let all = of_document(name);
+        assert!(all.len() >= least, "the search finds little in {name}: {all:#?}");
+        let wrong: Vec<_> = all.iter().filter(|line| !is_command(line)).collect();
+        assert!(wrong.is_empty(), "{name}: {wrong:#?}");
+    }
 }

@@ -216,6 +216,10 @@ impl Found {
             found.pages.push(page);
         }
         found.find_duplicates();
+        let (own, named) = (device.sectors(), found.layout.spare_sectors());
+        if own < named {
+            found.problems.push(format!("the device has {own} sectors, the header names {named}"));
+        }
         Ok(found)
     }
 

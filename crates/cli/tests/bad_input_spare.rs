@@ -201,7 +201,13 @@ fn a_spare_that_was_truncated() {
     for (bytes, code) in [(15 << 20, 4), (8_300 * 512, 4), (16 * 512, 4)] {
         file.set_len(bytes).unwrap();
         let next = refused(&bench, SERVE, code, &["spare.img"]);
-        assert!(next.starts_with("dmremap "), "{next}");
+        assert!(next.ends_with("--spare DEV") || next.contains("examine"), "{next}");
+        // Nothing that looks at it calls it sound.
+        let (code, said) = bench.code(&["check", "--spare", "spare.img"]);
+        assert!(code == 4 && !said.contains("is sound"), "{code} {said}");
+        refused(&bench, &["status", "--spare", "spare.img"], 4, &["spare.img"]);
+        refused(&bench, &["repair", "--spare", "spare.img", "--yes"], 4, &["spare.img"]);
+        refused(&bench, &["wipe", "--spare", "spare.img", "--yes"], 6, &["spare.img"]);
     }
 }
 

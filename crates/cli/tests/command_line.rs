@@ -44,6 +44,10 @@ const VERBS: &[(&str, &[&str])] = &[
     ("import", &["--spare", "missing.img", "--format", "json", "missing.json", "--yes"]),
     ("export", &["nobody", "--format", "json"]),
     ("export", &["--spare", "missing.img", "--format", "mapfile"]),
+    ("repair", &["--spare", "missing.img", "--yes"]),
+    ("dump", &["--spare", "missing.img"]),
+    ("restore", &["--spare", "missing.img", "--main", "also-missing.img", "missing.dump"]),
+    ("wipe", &["--spare", "missing.img", "--yes"]),
     ("demo", &["missing-folder"]),
 ];
 
@@ -65,7 +69,8 @@ fn every_verb_refuses_an_unknown_option_with_1() {
         assert_eq!(code(&out), 1, "{verb}: {}", errors(&out));
         assert!(out.stdout.is_empty(), "{verb}");
         let text = errors(&out);
-        assert!(text.ends_with(&format!("\ntry: dmremap {verb} --help\n")), "{verb}: {text}");
+        assert!(text.starts_with("dmremap: ") && text.lines().count() == 1, "{verb}: {text}");
+        assert!(text.ends_with(&format!("; try: dmremap {verb} --help\n")), "{verb}: {text}");
     }
 }
 
@@ -89,6 +94,7 @@ fn without_a_verb_it_shows_its_use() {
     let out = Command::new(env!("CARGO_BIN_EXE_dmremap")).output().unwrap();
     assert_eq!(code(&out), 1);
     assert!(errors(&out).contains("Usage: dmremap"));
+    assert!(errors(&out).ends_with("\ndmremap: which verb?; try: dmremap --help\n"));
     assert_eq!(code(&dmremap(base.path(), &["frobnicate"])), 1);
 }
 

@@ -102,7 +102,7 @@ fn wipe_does_not_take_a_table_that_cannot_be_read_for_an_empty_one() {
     bench.format("main.img");
     COPIES[..4].iter().for_each(|copy| damage(&bench, copy + 16));
     let (code, said) = refused(&bench, &[WIPE, &["--yes"]].concat());
-    assert!(code == 6 && said.contains("cannot be read"), "{said}");
+    assert!(code == 6 && said.contains("is not sound"), "{said}");
     bench.good(&[WIPE, &["--yes", "--force=entries"]].concat());
 }
 

@@ -3,7 +3,10 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Bench, IMAGE_BYTES, installed, known, skip};
+use dmremap_nbd::Operation;
 use serde_json::json;
 
 /// Sectors 800 to 803 cannot be written, 1600 and 1601 neither read nor written.
@@ -80,6 +83,37 @@ fn sigterm_flushes_closes_and_removes_the_sockets() {
     let examined = bench.json(&["examine", "spare.img", "--json"]);
     assert_eq!(examined["volume"]["state"], "clean");
     assert_eq!(bench.main_sector(0), [0xc3; 512]);
+}
+
+#[test]
+fn a_second_signal_ends_a_server_that_waits_for_its_device() {
+    let bench = Bench::new();
+    bench.format(&bench.faulty_main(""));
+    let mut server = bench.serve(&[]);
+    let client = server.connect();
+    client.write(8 * 512, &[0x88; 512], true).unwrap();
+    // Main is suspect: a write is held for half a minute.
+    bench.faulty_main("#! outage io\n");
+    client.submit(Operation::Write { offset: 64 * 512, data: &[0x99; 512], fua: false }).unwrap();
+    let suspect = || bench.json(&["status", "v", "--json"])["state"] == "main_suspect";
+    assert!((0..1000).any(|_| suspect()), "the write has not come");
+    let pid = rustix::process::Pid::from_child(&server.child);
+    let mut signals = 0;
+    let code = loop {
+        // The first asks for an end in order, which cannot come.
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        signals += 1;
+        std::thread::sleep(Duration::from_millis(50));
+        if let Some(status) = server.child.try_wait().unwrap() {
+            break status.code();
+        }
+        assert!(signals < 1000, "it does not end");
+    };
+    assert!(signals > 1 && code == Some(1), "{signals} signals, {code:?}");
+    bench.faulty_main("");
+    let server = bench.serve(&[]);
+    assert_eq!(server.connect().read(8 * 512, 512).unwrap(), [0x88; 512], "it was acknowledged");
+    assert_eq!(server.stop(), 0);
 }
 
 #[test]

@@ -49,6 +49,8 @@ struct Volume {
     shared: Shared<Words>,
     entries: u64,
     spread: Spread,
+    /// Units from one entry, or cluster, to the next.
+    stride: u64,
 }
 
 fn words(count: usize) -> Words {
@@ -70,7 +72,8 @@ impl Volume {
             paths: words(Shared::<Words>::path_words(1)),
             queues: 1,
         });
-        let volume = Volume { shared, entries, spread };
+        let clusters = if spread == Spread::Clusters { entries / CLUSTER + 1 } else { entries };
+        let volume = Volume { shared, entries, spread, stride: HALF_UNITS / clusters.max(1) };
         // A mixed order: multiples of an odd number, taken modulo a power of two.
         let turns = entries.next_power_of_two();
         let order = (0..turns).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15) & (turns - 1));
@@ -93,13 +96,19 @@ impl Volume {
         volume
     }
 
-    /// The unit of entry `index`.
+    /// The unit of entry `index`. Without a division, since this is measured too.
     fn unit(&self, index: u64) -> UnitIndex {
-        let group = if self.spread == Spread::Clusters { CLUSTER } else { 1 };
-        let stride = HALF_UNITS / self.entries.div_ceil(group);
-        let (cluster, within) = (index / group, index % group);
-        let jitter = mixed(cluster) % (stride - group + 1);
-        UnitIndex(cluster * stride + jitter + within)
+        let (cluster, within) = match self.spread {
+            Spread::Apart => (index, 0),
+            Spread::Clusters => (index / CLUSTER, index % CLUSTER),
+        };
+        let jitter = mixed(cluster) & 0xff;
+        UnitIndex(cluster * self.stride + jitter + within)
+    }
+
+    /// The unit of an entry chosen by a drawn number of 40 bits.
+    fn drawn(&self, drawn: u64) -> UnitIndex {
+        self.unit((drawn * self.entries) >> 40)
     }
 }
 
@@ -132,7 +141,9 @@ fn measure(name: &str, goal: &str, chained: bool, mut lookup: impl FnMut(u64) ->
 
 /// The generator by itself: what every figure contains besides the lookup.
 fn generator() {
-    measure("drawing a place, by itself", "", false, |drawn| drawn & 1);
+    measure("drawing a number, by itself", "", false, |drawn| drawn & 1);
+    let volume = Volume::new(1_000, Spread::Clusters);
+    measure("drawing an entry, by itself", "", false, |drawn| volume.drawn(drawn).0);
 }
 
 fn clean(volume: &Volume, name: &str) {
@@ -152,12 +163,13 @@ fn clean(volume: &Volume, name: &str) {
 }
 
 fn hit(volume: &Volume, name: &str, goal: &str) {
-    let look = |drawn: u64| {
-        let unit = volume.unit(drawn % volume.entries);
+    let found = |unit: UnitIndex| {
         let run = volume.shared.resolve(unit.0 * 8, 8);
         u64::from(!matches!(run.place, Place::Spare { .. }) || run.sectors != 8)
     };
-    assert_eq!((0..volume.entries).map(look).sum::<u64>(), 0, "every entry is found");
+    let every = (0..volume.entries).map(|index| found(volume.unit(index)));
+    assert_eq!(every.sum::<u64>(), 0, "every entry is found");
+    let look = |drawn: u64| found(volume.drawn(drawn));
     measure(&format!("resolve, hit, {name}"), goal, false, look);
     measure(&format!("resolve, hit, one after the other, {name}"), "", true, look);
 }

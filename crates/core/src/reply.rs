@@ -77,9 +77,7 @@ pub fn write_done(out: &mut Text<'_>, command: &Command, done: &Done, ground: &G
             blocks(out, first_of_unit(sector), unreadable, ground.block_sectors);
         }
         Done::Marked(marked) => write_marked(out, command, &marked),
-        Done::Saved { generation, sequence } => {
-            out.str("durable: generation=").u64(generation).str(" sequence=").u64(sequence);
-        }
+        Done::Saved { generation, sequence } => write_saved(out, command, generation, sequence),
         Done::Restored(found) => {
             out.u64(found.pages.into()).str(" pages read again in five copies: ");
             out.u64(found.bad_copies.into()).str(" copies were bad, ");
@@ -98,6 +96,21 @@ pub fn write_done(out: &mut Text<'_>, command: &Command, done: &Done, ground: &G
             out.str(": ");
             write_reason(out, command, reason, ground);
         }
+    }
+}
+
+/// That what asked for nothing in return is done.
+fn write_saved(out: &mut Text<'_>, command: &Command, generation: u64, sequence: u64) {
+    match command {
+        Command::Set(setting) => {
+            out.whole(setting.key().name()).str(" is ");
+            setting.write_value(out);
+            out.str(" now");
+        }
+        Command::ClearStats => _ = out.str("the counters begin anew"),
+        Command::Clear { force: false } => _ = out.str("everything is home on main"),
+        Command::Clear { force: true } => _ = out.str("everything that could go home is on main"),
+        _ => _ = out.str("durable: generation=").u64(generation).str(" sequence=").u64(sequence),
     }
 }
 

@@ -3,7 +3,7 @@ extern crate std;
 
 use super::*;
 use crate::api::Class;
-use crate::message::{MarkKind, SpareAddress};
+use crate::message::{MarkKind, SpareAddress, parse};
 use crate::text::REPLY_MAX_BYTES;
 use std::string::{String, ToString};
 
@@ -53,6 +53,17 @@ fn what_was_done_is_told_in_sectors() {
         done(&Command::Save, Done::Saved { generation: 3, sequence: 40 }),
         "durable: generation=3 sequence=40"
     );
+    let saved = Done::Saved { generation: 3, sequence: 40 };
+    for (line, words) in [
+        ("set pending_read retry", "pending_read is retry now"),
+        ("set read_retries 5", "read_retries is 5 now"),
+        ("clear_stats", "the counters begin anew"),
+        ("clear", "everything is home on main"),
+        ("clear force", "everything that could go home is on main"),
+        ("sync", "durable: generation=3 sequence=40"),
+    ] {
+        assert_eq!(done(&parse(line).unwrap(), saved), words, "{line}");
+    }
     let mark = Command::Mark { kind: MarkKind::Gone, sector: 8, sectors: Some(16) };
     let marked = Marked { marked: 5, on_spare: 8, gone: 3, dropped: 0 };
     assert_eq!(

@@ -21,7 +21,7 @@ type Words = Box<[AtomicU64]>;
 /// Threads of a volume: what the engine starts for two devices, rounded up.
 const QUEUES: usize = 64;
 
-/// What a volume takes without an entry.
+/// Bytes of a volume without entries.
 pub fn fixed_bytes() -> usize {
     let words = RegionMap::<Words>::words()
         + Busy::<Words>::words()
@@ -32,7 +32,7 @@ pub fn fixed_bytes() -> usize {
     words * 8 + 64 * size_of::<Job>() + 64 * size_of::<ClientFlush>()
 }
 
-/// What so many entries take.
+/// Bytes of a table for `entries`.
 pub fn bytes_for(entries: usize) -> usize {
     let pages = entries.div_ceil(126);
     let words = Table::<Words>::words(entries)

@@ -150,6 +150,9 @@ fn buffered_is_refused_unless_forced() {
         Err(error) => panic!("refused for another reason: {error}"),
         Ok(_) => panic!("a buffered file was opened without force"),
     }
+    // Whoever only looks vouches for nothing: there it is merely empty.
+    let looked = open_device(path, &OpenOptions::examine()).err().unwrap();
+    assert!(matches!(looked, DeviceError::Empty { .. }), "{looked}");
 }
 
 #[test]
@@ -161,8 +164,7 @@ fn the_hold_is_exclusive_and_goes_with_the_device() {
         let error = open_device(&path, &options).err().unwrap();
         assert!(matches!(error, DeviceError::Busy { .. }), "{error}");
         assert_eq!(error.class().exit_code(), 5);
-        let reader = OpenOptions { force_buffered: true, ..OpenOptions::examine() };
-        open_device(&path, &reader).unwrap();
+        open_device(&path, &OpenOptions::examine()).unwrap();
         drop(first);
         open_device(&path, &options).unwrap();
     }

@@ -57,6 +57,8 @@ pub enum ErrorKind {
     Usage,
     /// Not permitted.
     Permission,
+    /// The folder of the socket is not there.
+    Missing,
     /// In use by somebody.
     Busy,
     /// Refused for safety.
@@ -77,6 +79,8 @@ impl Error {
             Error::System { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => ErrorKind::Permission,
                 io::ErrorKind::AddrInUse => ErrorKind::Busy,
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::Missing,
+                io::ErrorKind::AddrNotAvailable => ErrorKind::Usage,
                 _ => ErrorKind::System,
             },
         }

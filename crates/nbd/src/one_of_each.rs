@@ -37,6 +37,8 @@ impl Error {
             Error::Stopping,
             system(io::ErrorKind::PermissionDenied),
             system(io::ErrorKind::AddrInUse),
+            system(io::ErrorKind::NotFound),
+            system(io::ErrorKind::AddrNotAvailable),
             system(io::ErrorKind::OutOfMemory),
         ]
     }

@@ -3,8 +3,17 @@
 
 use clap::Args;
 
-use super::Force;
+use super::{Force, of};
 use crate::units::parse_size;
+
+/// The checks that `format` makes.
+const FORCE: &[Force] = &[
+    Force::ForeignSignature,
+    Force::Volume,
+    Force::Claimed,
+    Force::PhysicalBlock,
+    Force::Buffered,
+];
 
 /// `format`.
 #[derive(Debug, Args)]
@@ -35,7 +44,7 @@ pub struct Format {
     #[arg(long)]
     pub strict_spare_size: bool,
     /// Lift one named safety check; may be given more than once
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = of(FORCE))]
     pub force: Vec<Force>,
     /// Say what would be done and do nothing
     #[arg(long)]

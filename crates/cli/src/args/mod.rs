@@ -12,6 +12,7 @@ mod writing;
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use changing::{Clear, ClearForce, Close, CloseForce, Message, Remap, Running, Unit};
@@ -105,7 +106,7 @@ pub enum Verb {
     Demo(Demo),
 }
 
-/// The one safety check an option lifts.
+/// The safety check an option lifts. Each verb takes those it makes itself, see [`of`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Force {
     /// Format over another file system, partition table or volume manager
@@ -128,6 +129,12 @@ pub enum Force {
     Entries,
     /// Write over a file that exists
     ExistingFile,
+}
+
+/// Those of the checks that a verb makes: lifting any other would promise what it cannot do.
+fn of(checks: &'static [Force]) -> impl TypedValueParser<Value = Force> {
+    let words = checks.iter().filter_map(Force::to_possible_value);
+    PossibleValuesParser::new(words).try_map(|word| Force::from_str(&word, false))
 }
 
 /// How a main that cannot prove itself is accepted.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AcceptMain, Force};
+use super::{AcceptMain, Force, of};
 
 /// `check`.
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ pub struct Repair {
     #[arg(long, value_name = "DEV")]
     pub spare: String,
     /// Lift one named safety check; may be given more than once
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = of(&[Force::Buffered, Force::InUse]))]
     pub force: Vec<Force>,
     /// Say what would be done and do nothing
     #[arg(long)]
@@ -47,8 +47,12 @@ pub struct Dump {
     /// Where to write it [default: standard output]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// One JSON document, which it is anyway
+    #[arg(long)]
+    pub json: bool,
     /// Lift one named safety check; may be given more than once
     #[arg(long, value_name = "WHAT")]
+    #[arg(value_parser = of(&[Force::Quorum, Force::ExistingFile, Force::Buffered]))]
     pub force: Vec<Force>,
 }
 
@@ -69,6 +73,7 @@ pub struct Restore {
     pub accept_main: Option<AcceptMain>,
     /// Lift one named safety check; may be given more than once
     #[arg(long, value_name = "WHAT")]
+    #[arg(value_parser = of(&[Force::ForeignSignature, Force::PhysicalBlock, Force::Buffered]))]
     pub force: Vec<Force>,
     /// Say what would be done and do nothing
     #[arg(long)]
@@ -85,7 +90,7 @@ pub struct Wipe {
     #[arg(long, value_name = "DEV")]
     pub spare: String,
     /// Lift one named safety check; may be given more than once
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = of(&[Force::Entries, Force::Buffered]))]
     pub force: Vec<Force>,
     /// Say what would be done and do nothing
     #[arg(long)]

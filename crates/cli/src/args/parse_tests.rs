@@ -96,3 +96,55 @@ fn what_makes_no_sense_is_refused() {
         assert!(!parses(line), "{line}");
     }
 }
+
+#[test]
+fn a_verb_takes_the_names_of_its_own_checks_and_no_others() {
+    let all = [
+        "foreign-signature",
+        "volume",
+        "claimed",
+        "physical-block",
+        "buffered",
+        "in-use",
+        "unverified",
+        "quorum",
+        "entries",
+        "existing-file",
+        "clients",
+        "gone",
+        "everything",
+        "",
+    ];
+    let format = ["foreign-signature", "volume", "claimed", "physical-block", "buffered"];
+    for (line, own) in [
+        ("dmremap format --main a --spare b", &format[..]),
+        ("dmremap serve --spare b", &["buffered", "in-use", "quorum"]),
+        ("dmremap close n", &["clients"]),
+        ("dmremap clear n", &["gone"]),
+        ("dmremap repair --spare b", &["buffered", "in-use"]),
+        ("dmremap dump --spare b", &["buffered", "quorum", "existing-file"]),
+        (
+            "dmremap restore --spare b --main a f",
+            &["foreign-signature", "physical-block", "buffered"],
+        ),
+        ("dmremap wipe --spare b", &["buffered", "entries"]),
+        ("dmremap import n --format v3 f", &["unverified"]),
+        ("dmremap export --spare b --format table", &["quorum"]),
+        // These lift nothing.
+        ("dmremap status n", &[]),
+        ("dmremap list n", &[]),
+        ("dmremap stats n", &[]),
+        ("dmremap examine b", &[]),
+        ("dmremap check --spare b", &[]),
+        ("dmremap remap n 8", &[]),
+        ("dmremap unremap n 8", &[]),
+        ("dmremap verify n 8", &[]),
+        ("dmremap demo", &[]),
+    ] {
+        assert!(parses(line), "{line}");
+        for name in all {
+            let forced = format!("{line} --force={name}");
+            assert_eq!(parses(&forced), own.contains(&name), "{forced}");
+        }
+    }
+}

@@ -5,10 +5,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AcceptMain, Force};
+use super::{AcceptMain, Force, of};
 
 /// `serve`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "SIGTERM, SIGINT and close end it in order: no new clients, then what they have \
+                  asked for is waited for\n(at most a minute, and recovery_limit_ms for what \
+                  recovery holds), then both devices are flushed. What\na device itself has not \
+                  answered is waited for as long as it takes: where one hangs, a second signal\n\
+                  ends it at once. Nothing acknowledged is lost by that, or by a kill: what had \
+                  not been flushed is\nwhat it is after a power cut."
+)]
 pub struct Serve {
     /// The spare, which knows the volume
     #[arg(long, value_name = "DEV")]
@@ -39,5 +47,6 @@ pub struct Serve {
     pub mapfile: Option<std::path::PathBuf>,
     /// Lift one named safety check; may be given more than once
     #[arg(long, value_name = "WHAT")]
+    #[arg(value_parser = of(&[Force::Quorum, Force::InUse, Force::Buffered]))]
     pub force: Vec<Force>,
 }

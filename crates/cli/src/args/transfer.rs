@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Force, Target};
+use super::{Force, Target, of};
 use crate::failure::{Class, Failure, Outcome};
 
 /// Which volume, and a file. A volume that runs is named first, so the words are told apart by
@@ -70,7 +70,7 @@ pub struct Export {
     #[arg(long, value_name = "BYTES", default_value_t = 4096)]
     pub block_size: u32,
     /// quorum: take a spare with one valid copy of its metadata
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = of(&[Force::Quorum]))]
     pub force: Vec<Force>,
 }
 
@@ -127,7 +127,7 @@ pub struct Import {
     #[arg(long)]
     pub json: bool,
     /// unverified: take a v3 table
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", value_parser = of(&[Force::Unverified]))]
     pub force: Vec<Force>,
 }
 

@@ -120,6 +120,7 @@ fn carry_out(path: &Path, work: &Work, line: &str) -> Outcome<Value> {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} blocks, {eta} left") {
         bar.set_style(style);
     }
+    bar.tick();
     let (ended, end) = channel::<()>();
     let shown = bar.clone();
     let answer = std::thread::scope(|scope| {

@@ -69,8 +69,7 @@ fn again(args: &Args, file: &str, more: &str) -> String {
 
 fn take(args: &Args) -> Outcome<Dump> {
     let open = |claim| {
-        let force_buffered = args.force.contains(&Force::Buffered);
-        let options = OpenOptions { claim, wait_ms: 0, force_buffered, ..OpenOptions::examine() };
+        let options = OpenOptions { claim, wait_ms: 0, ..OpenOptions::examine() };
         open_device(&args.spare, &options)
     };
     let (device, running) = match open(true) {

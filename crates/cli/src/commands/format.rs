@@ -234,15 +234,16 @@ fn name(args: &Format) -> Outcome<String> {
 fn check_claims(config: &Config, args: &Format, spare: &str, name: &str) -> Outcome<()> {
     for known in config.volumes()? {
         let replaced = spec::same(&known.spare.to_string_lossy(), spare);
-        let main = known.main.to_string_lossy();
+        let claimed = spec::same(&known.main.to_string_lossy(), &args.main);
         let named = escaped_bytes(known.name.as_str());
-        if spec::same(&main, &args.main) && !replaced && !args.force.contains(&Force::Claimed) {
+        if claimed && !replaced && !args.force.contains(&Force::Claimed) {
             let main = escaped_bytes(&args.main);
             let what = format!("{main} is main of \"{named}\" already, unless that is given up");
             let next = again_with("--force=claimed");
             return Err(Failure::new(Class::Refused, what).with_next(next));
         }
-        if known.name == name && !replaced {
+        // A main that is given up takes its volume's name with it.
+        if known.name == name && !replaced && !claimed {
             let what = format!("the local configuration has a volume \"{named}\" already");
             return Err(Failure::new(Class::Busy, what).with_next(again_with("--name=OTHER")));
         }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `serve`: opens a volume and offers it over NBD until SIGTERM or SIGINT.
 //!
-//! Order of the start: inherited sockets, devices, the volume, then the sockets that clients find,
-//! then `listening URI`. Order of the end: no new clients, requests under way answered, the volume
+//! Order of the start: sockets that were inherited or named, so that a place that cannot be had is
+//! refused before a device is touched; devices, the volume, the sockets called after it, then
+//! `listening URI`. Order of the end: no new clients, requests under way answered, the volume
 //! flushed and closed, whoever asked for it told, the control socket removed.
 
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -43,10 +43,10 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// `serve`
 pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     let bad = copied(args)?;
-    let inherited = if args.stdio { Vec::new() } else { inherited_listeners()? };
     let (ends, ended) = channel();
     let asked = ends.clone();
     signals::on_stop(move || _ = asked.send(End::Asked))?;
+    let sockets = Sockets::named(args)?;
     let spare = open(args, &args.spare)?;
     let main_spec = main_spec(context, args, spare.as_ref())?;
     spec::apart(&main_spec, &args.spare)?;
@@ -76,7 +76,7 @@ pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     if volume.is_writable() {
         remember(context, args, &main_spec, &volume)?;
     }
-    let served = offer(context, args, &volume, inherited, (ends, ended), &manager);
+    let served = offer(context, args, &volume, sockets, (ends, ended), &manager);
     if let Ok(served) = &served {
         served.closing.devices();
     }
@@ -144,9 +144,7 @@ fn refused(args: &Serve, error: VolumeError) -> Failure {
                 format!("dmremap import --spare {spare} --format mapfile --main-is copy FILE");
             Failure::from(error).with_next(next)
         }
-        VolumeError::Main { .. } | VolumeError::Size { .. } => {
-            Failure::from(error).with_next(with_main(args))
-        }
+        VolumeError::Main { .. } => Failure::from(error).with_next(with_main(args)),
         _ => error.into(),
     }
 }
@@ -210,6 +208,23 @@ fn called(volume: &Volume) -> String {
     }
 }
 
+/// The sockets that were inherited or named; others are called after the volume.
+struct Sockets {
+    nbd: Vec<Listener>,
+    control: Option<Socket>,
+}
+
+impl Sockets {
+    fn named(args: &Serve) -> Outcome<Sockets> {
+        let mut nbd = if args.stdio { Vec::new() } else { inherited_listeners()? };
+        if let (true, Some(given)) = (nbd.is_empty(), &args.nbd) {
+            nbd.push(listener(args, given)?);
+        }
+        let control = args.control.as_deref().map(Socket::bind).transpose()?;
+        Ok(Sockets { nbd, control })
+    }
+}
+
 /// What is left when the serving has ended: the control socket still answers.
 struct Served {
     control: Socket,
@@ -221,16 +236,17 @@ fn offer(
     context: &Context,
     args: &Serve,
     volume: &Arc<Volume>,
-    inherited: Vec<Listener>,
+    sockets: Sockets,
     (ends, ended): (Sender<End>, Receiver<End>),
     manager: &Manager,
 ) -> Outcome<Served> {
     let name = called(volume);
     let run_dir = context.run_dir()?;
-    if args.control.is_none() || (args.nbd.is_none() && inherited.is_empty() && !args.stdio) {
+    let Sockets { mut nbd, control } = sockets;
+    if control.is_none() || (nbd.is_empty() && !args.stdio) {
         run_dir.prepare()?;
     }
-    let control = Socket::bind(&args.control.clone().unwrap_or_else(|| run_dir.control(&name)))?;
+    let control = control.map_or_else(|| Socket::bind(&run_dir.control(&name)), Ok)?;
     let mut config = NbdConfig::default();
     config.name.clone_from(&name);
     let server = Server::new(Arc::new(Exported(Arc::clone(volume))), config)?;
@@ -240,11 +256,10 @@ fn offer(
     if args.stdio {
         serve_stdio(&server, ends)?;
     } else {
-        let listeners = match inherited {
-            none if none.is_empty() => vec![listener(args, run_dir.nbd(&name))?],
-            given => given,
-        };
-        for listener in listeners {
+        if nbd.is_empty() {
+            nbd.push(Listener::unix(&run_dir.nbd(&name))?);
+        }
+        for listener in nbd {
             let uri = listener.uri(&name);
             server.listen(listener)?;
             output::print(&format!("listening {uri}\n"))?;
@@ -263,15 +278,16 @@ fn offer(
     Ok(Served { control, closing })
 }
 
-/// Where to listen.
-fn listener(args: &Serve, usual: PathBuf) -> Outcome<Listener> {
-    let Some(given) = &args.nbd else { return Ok(Listener::unix(&usual)?) };
+/// Listens where `--nbd` says.
+fn listener(args: &Serve, given: &str) -> Outcome<Listener> {
     let wrong = |why: &str| {
         let what = format!("--nbd {}: {why}", escaped_bytes(given));
         Failure::new(Class::Usage, what).with_next(again_with("--nbd=unix:PATH"))
     };
-    if let Some(path) = given.strip_prefix("unix:") {
-        return Ok(Listener::unix(path.as_ref())?);
+    match given.strip_prefix("unix:") {
+        Some("") => return Err(wrong("at which path?")),
+        Some(path) => return Ok(Listener::unix(path.as_ref())?),
+        None => {}
     }
     let Some(address) = given.strip_prefix("tcp:") else { return Err(wrong("what is that?")) };
     let found = address.to_socket_addrs().map_err(|error| wrong(&error.to_string()))?;

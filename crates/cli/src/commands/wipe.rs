@@ -92,7 +92,7 @@ fn lost(args: &Wipe, survey: &Survey) -> Outcome<String> {
                 .with_next(format!("dmremap examine {}", spec::word(&args.spare))))
         }
         _ => {
-            let what = "its table cannot be read, so nobody knows how many blocks live there alone";
+            let what = "its table is not sound, so nobody knows how many blocks live there alone";
             if forced { Ok(format!("{what}.")) } else { Err(refuse(what.to_owned())) }
         }
     }

@@ -232,7 +232,7 @@ fn stats(status: &Status) -> Value {
 /// The class of a refusal.
 fn class(reason: Reason) -> Class {
     match reason {
-        Reason::OutOfRange | Reason::OtherPlaceInUnit => Class::Usage,
+        Reason::OutOfRange => Class::Usage,
         Reason::Busy | Reason::AlreadyRemapped | Reason::TimedOut => Class::Busy,
         Reason::NotRemapped => Class::Missing,
         _ => Class::Refused,

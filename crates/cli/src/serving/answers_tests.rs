@@ -35,7 +35,7 @@ fn every_reason_ends_with_a_command_and_has_a_class() {
         let command = parse_within(line.as_bytes(), GROUND.main_sectors).unwrap();
         for reason in Reason::one_of_each() {
             let code = match reason {
-                Reason::OutOfRange | Reason::OtherPlaceInUnit => 1,
+                Reason::OutOfRange => 1,
                 Reason::NotRemapped => 4,
                 Reason::Busy | Reason::AlreadyRemapped | Reason::TimedOut => 5,
                 _ => 6,

@@ -54,10 +54,11 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// To look at a device that somebody else may be using: reads only, no hold.
+    /// To look at a device that somebody else may be using: reads only, no hold, through the page
+    /// cache if there is no other way, since nothing is going to be vouched for.
     #[must_use]
     pub fn examine() -> OpenOptions {
-        OpenOptions { read_only: true, claim: false, ..OpenOptions::default() }
+        OpenOptions { read_only: true, claim: false, force_buffered: true, ..Self::default() }
     }
 
     /// The logical block: what was asked for, or `own`, which it must not go below.
