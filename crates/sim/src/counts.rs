@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What a run did and met.
+//! What a run came to, in numbers.
 
 /// What has happened in a run.
 #[derive(Clone, Copy, Debug, Default)]

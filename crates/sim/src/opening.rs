@@ -189,7 +189,10 @@ impl World {
         }
     }
 
-    fn open_command(open: &Open<Pages>, layout: &Layout, io: Io) -> Command {
+    fn open_command(&mut self, open: &Open<Pages>, layout: &Layout, io: Io) -> Command {
+        if !matches!(io.kind, IoKind::Read { .. }) {
+            self.note(|| format!("  open: {:?}", io.kind));
+        }
         match io.kind {
             IoKind::Read { page, copy } => Command::Read {
                 sector: Self::page_place(layout, page, copy),
@@ -239,10 +242,7 @@ impl World {
         loop {
             match open.step(self.now) {
                 OpenStep::Io(io) => {
-                    let command = Self::open_command(&open, &layout, io);
-                    if !matches!(io.kind, IoKind::Read { .. }) {
-                        self.note(|| format!("  open: {:?}", io.kind));
-                    }
+                    let command = self.open_command(&open, &layout, io);
                     let id = self.send_meta(command);
                     outs.push((id, io));
                 }
@@ -270,7 +270,9 @@ impl World {
                     }
                     open.accept();
                 }
-                OpenStep::Loaded(_) => accept_header(&mut open, layout)?,
+                OpenStep::Loaded(_) => {
+                    accept_header(&mut open, layout)?;
+                }
                 OpenStep::Judged(_) => open.write(&[self.session_change()]),
                 // Only answers given up are still out: they must not outlive the open.
                 OpenStep::Opened { .. } if !outs.is_empty() => {

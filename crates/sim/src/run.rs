@@ -5,10 +5,9 @@
 use dmremap_core::Kind;
 
 use crate::client::Ask;
-use crate::counts::Counts;
 use crate::nemesis::{Nemesis, Profile};
 use crate::rng::Rng;
-use crate::world::{Checked, Config, Failure, World, fail};
+use crate::world::{Checked, Config, Counts, Failure, World, fail};
 
 /// What a run is made of besides its seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

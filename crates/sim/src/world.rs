@@ -15,7 +15,7 @@ use dmremap_core::{Class, Dev, Millis};
 use crate::client::Client;
 use crate::command::{CommandId, Stage};
 use crate::content::{ADOPTED, Content};
-use crate::counts::Counts;
+pub use crate::counts::Counts;
 use crate::disk::Disk;
 use crate::driver::{Part, PartId, PartStage, Request, Told};
 use crate::excuse::{FlushJudge, Trouble, Troubles};
