@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `cargo xtask msrv`: the default build, as the README begins it, in a minimal Debian 13 with
-//! nothing but its own rustc 1.85, cargo and cc; then the demo, and every crate checked by that compiler
-//! (not its tests: a model checker they use asks for a newer one).
+//! nothing but its own rustc 1.85, cargo and cc; then the demo, and every crate checked by that
+//! compiler (not its tests: a model checker they use asks for a newer one).
 //!
 //! The system is made by mmdebstrap and kept in the user's cache folder, named by a hash of all it
 //! is made from; so are the sources of the dependencies, by Cargo.lock. Both are made beside their
