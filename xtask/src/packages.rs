@@ -27,6 +27,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { name: "e2fsck", package: "e2fsprogs", why: "whether a file system is whole" },
     Program { name: "filefrag", package: "e2fsprogs", why: "where a file of ext4 lies" },
     Program { name: "fio", package: "fio", why: "an NBD client that verifies what it wrote" },
+    Program { name: "ddrescue", package: "gddrescue", why: "disks copied as people are told to" },
     Program { name: "ddrescuelog", package: "gddrescue", why: "mapfiles, read by their owner" },
     Program { name: "groff", package: "groff-base", why: "manual pages rendered" },
     Program { name: "losetup", package: "mount", why: "block devices made of files" },

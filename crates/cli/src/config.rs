@@ -88,10 +88,13 @@ impl Config {
     /// Adds `wanted`, or replaces what is said of the volume with its UUID.
     pub fn save(&self, wanted: &Volume) -> Outcome<()> {
         self.change(|all| {
-            // What is said of a volume that lay on this spare before holds no more.
+            // What is said of a volume that lay on this spare, or had this main and name, before
+            // holds no more.
             all.retain(|section| {
                 volume(section).is_none_or(|v| {
-                    v.spare != wanted.spare || v.uuid.eq_ignore_ascii_case(&wanted.uuid)
+                    let followed = v.name == wanted.name && v.main == wanted.main;
+                    v.uuid.eq_ignore_ascii_case(&wanted.uuid)
+                        || !(v.spare == wanted.spare || followed)
                 })
             });
             let place = all.iter().position(|s| is_of(s, &wanted.uuid));

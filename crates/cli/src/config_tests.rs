@@ -85,7 +85,8 @@ fn savers_at_once_lose_nothing() {
             let config = &config;
             scope.spawn(move || {
                 for n in 0..8 {
-                    config.save(&volume(&format!("{thread}-{n}"), "v")).unwrap();
+                    let id = format!("{thread}-{n}");
+                    config.save(&volume(&id, &id)).unwrap();
                 }
             });
         }
@@ -101,4 +102,13 @@ fn a_spare_made_anew_forgets_the_volume_it_had() {
     let again = Volume { spare: "/dev/aa-1".into(), ..volume("cc-3", "one") };
     config.save(&again).unwrap();
     assert_eq!(config.volumes().unwrap(), [volume("bb-2", "two"), again]);
+}
+
+#[test]
+fn a_main_with_a_new_spare_forgets_the_volume_of_its_name() {
+    let (_base, config) = config();
+    config.save(&volume("aa-1", "one")).unwrap();
+    config.save(&volume("bb-2", "two")).unwrap();
+    config.save(&volume("cc-3", "one")).unwrap();
+    assert_eq!(config.volumes().unwrap(), [volume("bb-2", "two"), volume("cc-3", "one")]);
 }

@@ -224,3 +224,34 @@ fn what_the_parser_says_is_one_line() {
 fn words_of(line: &str) -> Words {
     if line.is_empty() { Words::new() } else { words(line) }
 }
+
+/// The commands of ours in a document, in fences and in the text; placeholders become words.
+fn of_document(name: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
+    let text = std::fs::read_to_string(path).unwrap();
+    let (mut found, mut fenced) = (Vec::new(), false);
+    for line in text.lines() {
+        if let Some(kind) = line.strip_prefix("```") {
+            fenced = kind == "sh";
+        }
+        let spans = line.split('`').skip(1).step_by(2);
+        let whole = [line].into_iter().filter(|_| fenced);
+        let all = spans.chain(whole).filter(|code| code.starts_with("dmremap "));
+        found.extend(all.map(|code| {
+            let code = code.split(" #").next().unwrap_or_default();
+            let words = code.split_whitespace().collect::<Vec<_>>().join(" ");
+            words.replace("SHELL", "bash").replace("VERB", "serve")
+        }));
+    }
+    found
+}
+
+#[test]
+fn every_command_in_the_documents_parses() {
+    for (name, least) in [("README.md", 15), ("docs/RUNBOOK.md", 40)] {
+        let all = of_document(name);
+        assert!(all.len() >= least, "the search finds little in {name}: {all:#?}");
+        let wrong: Vec<_> = all.iter().filter(|line| !is_command(line)).collect();
+        assert!(wrong.is_empty(), "{name}: {wrong:#?}");
+    }
+}

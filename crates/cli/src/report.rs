@@ -220,6 +220,10 @@ impl Status {
     #[must_use]
     pub fn of_header(mut self, state: State) -> Status {
         if state == State::Restored {
+            // Nobody knows which blocks these are, so that nothing can be called intact.
+            let numbers = self.sentence.split("; ").next().unwrap_or_default();
+            self.sentence =
+                format!("{numbers}; what moved since the dump was taken reads as old content");
             self.reason = Some("restored from a dump: to be read, and never written".to_owned());
         }
         self

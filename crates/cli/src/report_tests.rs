@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The shapes scripts rely on, and the sentence people read first.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn status(moved: u64, pending: u64, gone: u64) -> Status {
@@ -81,4 +83,44 @@ fn a_hostile_name_is_escaped() {
     let text = list_screen(&[run]);
     assert_eq!(text.lines().count(), 2);
     assert!(text.contains("9216"));
+}
+
+#[test]
+fn a_restored_volume_is_not_called_intact() {
+    for gone in [0, 2] {
+        let said = status(0, 0, gone).of_header(State::Restored).sentence;
+        assert!(said.contains("old content") && !said.contains("intact"), "{said}");
+    }
+    assert!(status(0, 0, 0).of_header(State::Clean).sentence.contains("intact"));
+}
+
+/// Every state word that a status can have, by trying whatever it depends on.
+fn state_words() -> BTreeSet<&'static str> {
+    use dmremap_core::status::{Conditions, Metadata, Status};
+    let all = (0..256).map(|bits: u32| {
+        let is = |bit: u32| bits & (1 << bit) != 0;
+        let conditions = Conditions {
+            failed: is(0),
+            read_only: is(1),
+            metadata_degraded: is(2),
+            main_suspect: is(3),
+            spare_suspect: is(4),
+            spare_full: is(5),
+        };
+        let copies_valid = if is(6) { 5 } else { 4 };
+        let metadata = Metadata { copies_valid, copies_total: 5, ..Metadata::default() };
+        let gone_blocks = u64::from(is(7));
+        Status { conditions, metadata, gone_blocks, ..Status::default() }.state().word()
+    });
+    all.collect()
+}
+
+#[test]
+fn the_readme_explains_every_state_word_and_no_other() {
+    let readme = include_str!("../../../README.md");
+    let (_, table) = readme.split_once("\n| state | what it means |").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let words: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert_eq!(words.iter().copied().collect::<BTreeSet<_>>(), state_words());
+    assert_eq!(words.len(), state_words().len());
 }

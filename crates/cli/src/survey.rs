@@ -145,7 +145,11 @@ impl Survey {
 
     /// Whether one copy of a page may tell what two cannot prove.
     pub fn may_be_forced(&self) -> bool {
-        matches!(self.volume, Ok(_) | Err(Refusal::TooFewValid { .. }))
+        match self.volume {
+            Ok(_) => true,
+            Err(Refusal::TooFewValid { valid, .. }) => valid.0 != 0,
+            Err(_) => false,
+        }
     }
 
     /// Copies in which every page is valid.

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{Bench, IMAGE_BYTES, known};
-use refusal::{content, refused};
+use refusal::{content, refused, settled};
 use serde_json::Value;
 
 /// The volume still answers, and its main is what it was.
@@ -118,6 +118,7 @@ fn a_spare_that_is_full() {
     for sector in ["80", "160"] {
         bench.good(&["remap", "v", sector]);
     }
+    settled(&bench);
     let next = refused(&bench, &["remap", "v", "240"], 6, &["remap 240", "spare unit"]);
     assert_eq!(next, "dmremap list v");
     // What it says makes room.

@@ -68,6 +68,23 @@ fn close_is_refused_while_clients_are_connected_unless_they_may_be_cut() {
 }
 
 #[test]
+fn a_client_that_is_about_to_go_is_waited_for() {
+    let bench = Bench::new();
+    bench.format("main.img");
+    let server = bench.serve(&[]);
+    let client = server.connect();
+    let mut close = bench.command(&["close", "v"]).stdout(Stdio::null()).spawn().unwrap();
+    // It has been asked, and the client is still there; then it goes.
+    while !std::fs::read_to_string(bench.path("log")).unwrap().contains("asks: close") {
+        assert!(close.try_wait().unwrap().is_none(), "refused at once");
+        std::thread::yield_now();
+    }
+    client.disconnect().unwrap();
+    assert_eq!(close.wait().unwrap().code(), Some(0));
+    assert_eq!(end(server), 0);
+}
+
+#[test]
 fn a_close_that_is_not_clean_says_so() {
     let bench = Bench::new();
     bench.format("main.img");

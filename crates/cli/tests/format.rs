@@ -92,6 +92,12 @@ fn a_main_that_belongs_to_a_volume_is_refused() {
     let (code, said) = bench.code(&second);
     assert!(code == 6 && said.contains("--force=claimed"), "{code} {said}");
     bench.good(&[&second[..], &["--force=claimed"]].concat());
+    // Given up under its own name: that is free again, and names the new spare.
+    std::fs::File::create(bench.path("third.img")).unwrap().set_len(16 << 20).unwrap();
+    let third = ["format", "--main", "main.img", "--spare", "third.img", "--name", "w", "--yes"];
+    bench.good(&[&third[..], &["--force=claimed"]].concat());
+    let known = std::fs::read_to_string(bench.path("volumes.conf")).unwrap();
+    assert!(known.contains("third.img") && !known.contains("second.img"), "{known}");
 }
 
 #[test]

@@ -381,6 +381,31 @@ fn restore_refuses_metadata_that_can_be_read() {
     assert_eq!(bench.json(&["status", "--spare", "spare.img", "--json"])["gone_blocks"], 8);
 }
 
+/// A dump is as old as it is: what a page that can still be read says to have moved since would be
+/// served from main, where its content was before.
+#[test]
+fn what_moved_after_the_dump_and_can_still_be_read_is_gone_too() {
+    let bench = moved();
+    bench.good(&[DUMP, &["dump.json"]].concat());
+    let server = bench.serve(&[]);
+    bench.good(&["remap", "v", "1600"]);
+    server.connect().write(1601 * 512, &[0xb2; 512], false).unwrap();
+    assert_eq!(server.stop(), 0);
+    // Another page of the table cannot be read any more.
+    COPIES.iter().for_each(|copy| damage(&bench, copy + 16 + 5 * 8));
+    let onto = ["restore", "--spare", "spare.img", "--main", "main.img", "dump.json", "--yes"];
+    let said = bench.good(&onto);
+    assert!(said.contains("16 blocks that had moved") && said.contains("Of them 8 "), "{said}");
+    let server = bench.serve(&[]);
+    let client = server.connect();
+    for sector in (800..808).chain(1600..1608) {
+        assert!(client.read(sector * 512, 512).is_err(), "sector {sector}");
+    }
+    assert_eq!(client.read(1608 * 512, 512).unwrap(), bench.main_sector(1608));
+    drop(client);
+    assert_eq!(server.stop(), 0);
+}
+
 #[test]
 fn restore_wants_the_main_of_the_dump_and_an_empty_spare() {
     let bench = moved();

@@ -328,6 +328,13 @@ impl<W: Deref<Target = [AtomicU64]>> Shared<W> {
         let pending = self.pending.get(unit);
         let block = self.geometry.block();
         let first = (sector & 7).checked_div(block).unwrap_or(0);
+        let in_unit = UNIT_SECTORS.saturating_sub(sector & 7).min(sectors);
+        // A unit that is moved as a whole, which is most of them, need not be gone through.
+        let bits = entry.map_or(0, |entry| entry.states.bits());
+        if busy | doubt | pending == 0 && bits == (bits & 3).wrapping_mul(0x5555) {
+            let index = u8::try_from(first & 7).unwrap_or(0);
+            return (in_unit, self.place_in(entry, index), Mark::None);
+        }
         let what = |index: u64| {
             let index = u8::try_from(index & 7).unwrap_or(0);
             let bit = 1u8.wrapping_shl(u32::from(index));
@@ -343,7 +350,6 @@ impl<W: Deref<Target = [AtomicU64]>> Shared<W> {
             (self.place_in(entry, index), mark)
         };
         let (place, mark) = what(first);
-        let in_unit = UNIT_SECTORS.saturating_sub(sector & 7).min(sectors);
         let mut length = block.saturating_sub((sector & 7).checked_rem(block).unwrap_or(0));
         let mut index = first.wrapping_add(1);
         while length < in_unit {

@@ -41,7 +41,9 @@ impl Unit {
 }
 
 fn unit() -> impl Strategy<Value = Unit> {
-    let states = any::<(u8, u8)>().prop_map(|(spare, gone)| {
+    // Whole units take a way of their own.
+    let masks = prop_oneof![any::<(u8, u8)>(), Just((0xff, 0)), Just((0, 0xff))];
+    let states = masks.prop_map(|(spare, gone)| {
         States::ALL_MAIN.with(spare, BlockState::Spare).with(gone & !spare, BlockState::Gone)
     });
     let entry = proptest::option::weighted(0.5, (0u64..100, states));

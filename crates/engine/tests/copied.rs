@@ -216,6 +216,28 @@ fn main_itself_is_no_copy() {
     assert_eq!(read(&volume, 41, 2), (vec![0x77; 1024], vec![]));
 }
 
+/// Both in one dock that says the same of whatever is in it. Told to open it without a word, who
+/// has the map in hand would be served zeros.
+#[test]
+fn trace_10_06_a_copy_that_passes_for_main_is_marked_first() {
+    const DOCK: &str = "t10.ACME    Dock";
+    let pair = Pair::new();
+    let dock = |disk: &Arc<MemoryDevice>| -> Arc<dyn Device> { Disk::new(disk, Some(DOCK), WHOLE) };
+    let force_volume = FormatOptions { force_volume: true, ..FormatOptions::default() };
+    format(&dock(&pair.main), &pair.spare(), &force_volume).unwrap();
+    let before = pair.spare.content();
+    let options = VolumeOptions::default();
+    let refused = Volume::open_copy(dock(&pair.copy), pair.spare(), &options, &BAD, |_| {});
+    let refused = refused.err().expect("it may be main itself");
+    assert!(matches!(refused, VolumeError::Main { judgement: Judgement::Alike, .. }), "{refused}");
+    assert!(pair.spare.content() == before, "nothing was written");
+    let volume = Volume::open_without_main((MAIN, 512), pair.spare(), &options, |_| {}).unwrap();
+    assert_eq!(volume.mark(MarkKind::Gone, &BAD).unwrap().marked, BAD_BLOCKS);
+    assert!(volume.close());
+    drop(volume);
+    check(&Volume::open(dock(&pair.copy), pair.spare(), &options, |_| {}).unwrap());
+}
+
 #[test]
 fn a_copy_of_another_size_is_refused() {
     let pair = Pair::new();

@@ -172,6 +172,9 @@ pub enum Judgement {
     /// Refused: said to be a copy, and it is the very disk. As a copy its bad areas would be given
     /// up.
     NotACopy,
+    /// Refused: said to be a copy, and nothing proves that it is another disk: it passes for main
+    /// without a word, and may have been written as main since.
+    Alike,
     /// Not opened before a person has said what it is.
     Ask(Why),
 }
@@ -195,6 +198,10 @@ impl Judgement {
             Judgement::BlockSizeDiffers { .. } => "its blocks are larger than the volume's",
             Judgement::ProofDiffers(_) => "this is another disk or partition than main",
             Judgement::NotACopy => "this is main itself and no copy of it",
+            Judgement::Alike => {
+                "nothing tells it from main, as which it would be opened without a word; what a \
+                 copy lacks has to be marked gone before that"
+            }
             Judgement::Ask(Why::ContentDiffers) => {
                 "nothing proves that it is main, and its content is not what main's was"
             }

@@ -112,6 +112,7 @@ one_of_each!(Judgement {
     BlockSizeDiffers { stored: 512, seen: 4_096 }
     ProofDiffers { 0: HardwareKind::Wwn }
     NotACopy {}
+    Alike {}
     Ask { 0: Why::ContentDiffers }
     Ask { 0: Why::WeakDiffers }
     Ask { 0: Why::ContentAlone }

@@ -21,7 +21,6 @@ impl World {
         self.counts.power_cuts += u64::from(power);
         self.counts.kills += u64::from(!power);
         self.session = None;
-        self.marks.crashed(tick);
         self.requests.clear();
         self.parts.clear();
         self.owners.clear();

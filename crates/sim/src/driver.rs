@@ -210,7 +210,7 @@ impl World {
             Ask::Mark { kind, sector, sectors } => {
                 (request.sector, request.sectors) = (sector, sectors);
                 request.wanted = Wanted::Mark;
-                self.marks.asked(sector, sectors);
+                self.marks.under_way(sector, sectors, self.tick);
                 let sectors = Some(sectors);
                 self.begin_message(request, &Message::Mark { kind, sector, sectors })?;
             }

@@ -108,7 +108,7 @@ impl World {
                     tick,
                 );
                 if sure {
-                    self.marks.overwritten(request.sector, request.sectors, request.began);
+                    self.marks_overwritten(request.sector, request.sectors, request.began);
                 }
             }
         }
@@ -304,13 +304,18 @@ impl World {
         let Some(request) = self.requests.remove(&id) else {
             return fail(format!("message {id} was answered and is not under way"));
         };
-        if request.wanted == Wanted::Mark {
-            self.marks.ended(request.sector, request.sectors, self.tick);
-            for other in self.requests.values().filter(|other| other.wanted == Wanted::Mark) {
-                self.marks.asked(other.sector, other.sectors);
-            }
-        }
         self.counts.operations += 1;
+        if request.wanted == Wanted::Mark {
+            self.marks.under_way(request.sector, request.sectors, self.tick);
+        }
+        match outcome {
+            Done::Marked(marked) => self.counts.marked += marked.marked,
+            Done::Restored(restored) => {
+                self.counts.restores += 1;
+                self.counts.renewed += u64::from(restored.renewed);
+            }
+            _ => {}
+        }
         self.ended(id, matches!(outcome, Done::Failed(_)).then_some(Class::Io));
         if let (Done::Remapped { spare_sector, .. }, Some(session)) = (outcome, &self.session) {
             let layout = &session.layout;

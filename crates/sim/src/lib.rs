@@ -7,6 +7,7 @@ pub mod building;
 pub mod client;
 pub mod command;
 pub mod content;
+pub mod counts;
 pub mod crash;
 pub mod disk;
 pub mod driver;

@@ -16,8 +16,7 @@ use crate::world::World;
 /// See the head of this file. Sectors are the volume's.
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
-    /// May be gone or pending by a message, which had its last effect then; one that is under way
-    /// has not had it yet.
+    /// May be gone or pending by a message, which was under way then at the latest.
     excused: BTreeMap<u64, Tick>,
     /// Gone since, whatever a device holds there.
     sure: BTreeMap<u64, Tick>,
@@ -36,32 +35,9 @@ impl Marks {
         self.sure.get(&sector).is_some_and(|gone| *gone < began)
     }
 
-    /// The message is handed in, and may have its effect from now on.
-    pub fn asked(&mut self, sector: u64, sectors: u32) {
-        self.effect(sector, sectors, Tick::MAX);
-    }
-
-    /// The message has ended, well or not.
-    pub fn ended(&mut self, sector: u64, sectors: u32, now: Tick) {
-        self.effect(sector, sectors, now);
-    }
-
-    fn effect(&mut self, sector: u64, sectors: u32, at: Tick) {
-        self.excused.extend((sector..sector + u64::from(sectors)).map(|sector| (sector, at)));
-    }
-
-    /// A crash ends what was under way.
-    pub fn crashed(&mut self, now: Tick) {
-        self.excused.values_mut().for_each(|at| *at = now.min(*at));
-    }
-
-    /// A write that began then was answered well: no mark from before it is an excuse any more.
-    pub fn overwritten(&mut self, sector: u64, sectors: u32, began: Tick) {
-        for sector in sector..sector + u64::from(sectors) {
-            if self.excused.get(&sector).is_some_and(|at| *at < began) {
-                self.excused.remove(&sector);
-            }
-        }
+    /// The message is handed in, or answered, and may have its effect in between.
+    pub fn under_way(&mut self, sector: u64, sectors: u32, tick: Tick) {
+        self.excused.extend((sector..sector + u64::from(sectors)).map(|sector| (sector, tick)));
     }
 
     /// A write begins: what was gone may be there again at any time.
@@ -75,6 +51,17 @@ impl Marks {
 impl World {
     fn under_way(&self, sector: u64, wanted: impl Fn(&Request) -> bool) -> bool {
         self.requests.values().any(|request| wanted(request) && request.covers(sector))
+    }
+
+    /// A write was answered well: no mark that was answered before it began is an excuse any more.
+    /// One that came meanwhile is: it may have found the part of the write that had landed.
+    pub fn marks_overwritten(&mut self, sector: u64, sectors: u32, began: Tick) {
+        for sector in sector..sector + u64::from(sectors) {
+            let before = self.marks.excused.get(&sector).is_some_and(|tick| *tick < began);
+            if before && !self.under_way(sector, |request| request.wanted == Wanted::Mark) {
+                self.marks.excused.remove(&sector);
+            }
+        }
     }
 
     /// A sector has become gone.

@@ -113,6 +113,8 @@ pub struct Nemesis {
     pub copy_anew: bool,
     /// The bad copy.
     bad_copy: Option<Region>,
+    /// What a copy misplaced may still be missing where it belongs.
+    misplaced: bool,
 }
 
 impl Nemesis {
@@ -127,6 +129,7 @@ impl Nemesis {
             crash_in_commit: 0,
             copy_anew: false,
             bad_copy: None,
+            misplaced: false,
         }
     }
 
@@ -377,9 +380,12 @@ impl World {
     /// At a crash, if so configured: another copy is the bad one.
     pub fn copy_anew(&mut self) {
         if self.nemesis.copy_anew {
+            // A copy that has misplaced something stays the bad one until all is whole again.
+            let misplaced = self.nemesis.misplaced || self.nemesis.misplaces();
+            self.nemesis.misplaced = misplaced && !self.metadata_whole();
             let old = self.nemesis.bad_copy.take();
             self.disks[1].faults.regions.retain(|r| Some(*r) != old);
-            if !self.rng.one_in(3) {
+            if !self.nemesis.misplaced && !self.rng.one_in(3) {
                 let newest = if self.rng.one_in(2) { self.newest_copy() } else { None };
                 self.spoil_copy(newest);
             }

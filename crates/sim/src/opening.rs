@@ -189,7 +189,10 @@ impl World {
         }
     }
 
-    fn open_command(open: &Open<Pages>, layout: &Layout, io: Io) -> Command {
+    fn open_command(&mut self, open: &Open<Pages>, layout: &Layout, io: Io) -> Command {
+        if !matches!(io.kind, IoKind::Read { .. }) {
+            self.note(|| format!("  open: {:?}", io.kind));
+        }
         match io.kind {
             IoKind::Read { page, copy } => Command::Read {
                 sector: Self::page_place(layout, page, copy),
@@ -239,7 +242,7 @@ impl World {
         loop {
             match open.step(self.now) {
                 OpenStep::Io(io) => {
-                    let command = Self::open_command(&open, &layout, io);
+                    let command = self.open_command(&open, &layout, io);
                     let id = self.send_meta(command);
                     outs.push((id, io));
                 }

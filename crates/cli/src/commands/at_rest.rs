@@ -68,6 +68,7 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
     let used: std::collections::HashSet<_> =
         used.map(|(_, slot)| (slot.member, slot.spare)).collect();
     let total = found.layout.spare_units();
+    let max_entries = u64::from(found.layout.max_entries());
     let stamps = found.pages.iter().flat_map(|page| page.judged).map(|page| page.stamp);
     let stamp = stamps.max().unwrap_or_default().max(found.judgement.page.stamp);
     let numbers = status::Status {
@@ -76,7 +77,7 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
         remapped_blocks: found.blocks(BlockState::Spare),
         gone_blocks: found.blocks(BlockState::Gone),
         entries: found.entries(),
-        max_entries: u64::from(found.layout.max_entries()),
+        max_entries,
         quarantined_units: found.quarantined(),
         spare_free_units: total.saturating_sub(used.len() as u64),
         spare_total_units: total,
@@ -89,6 +90,7 @@ pub fn status(spec: &str) -> Outcome<report::Status> {
         },
         conditions: status::Conditions {
             read_only: header.state() == State::Restored,
+            spare_full: used.len() as u64 >= total || found.slots.len() as u64 >= max_entries,
             ..Default::default()
         },
         ..Default::default()

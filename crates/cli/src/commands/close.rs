@@ -63,8 +63,8 @@ pub fn close(context: &Context, args: &Close) -> Outcome<ExitCode> {
 
 fn done(clean: bool) -> Outcome<ExitCode> {
     if !clean {
-        let what = "closed, but not cleanly: the last metadata could not be written. Nothing that \
-                    was acknowledged is lost; the next open settles it";
+        let what = "closed, but not cleanly: a device failed its last flush, or did not take the \
+                    last metadata. What had been flushed is safe; the next open settles the rest";
         return Err(Failure::new(Class::Internal, what).with_next("dmremap check --spare DEV"));
     }
     output::print("Closed.\n")?;

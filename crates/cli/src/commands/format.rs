@@ -253,6 +253,7 @@ fn check_claims(config: &Config, args: &Format, spare: &str, name: &str) -> Outc
     for known in config.volumes()? {
         let (its_main, its_spare) = (known.main.to_string_lossy(), known.spare.to_string_lossy());
         let replaced = spec::same(&its_spare, spare);
+        let claimed = spec::same(&its_main, &args.main);
         let named = escaped_bytes(known.name.as_str());
         let claims = [
             (&args.main[..], &its_main, "main", replaced),
@@ -268,7 +269,8 @@ fn check_claims(config: &Config, args: &Format, spare: &str, name: &str) -> Outc
                 return Err(Failure::new(Class::Refused, what).with_next(next));
             }
         }
-        if known.name == name && !replaced {
+        // A main that is given up takes its volume's name with it.
+        if known.name == name && !replaced && !claimed {
             let what = format!("the local configuration has a volume \"{named}\" already");
             return Err(Failure::new(Class::Busy, what).with_next(again_with("--name=OTHER")));
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dmremap_engine::host::random_uuid;
 use dmremap_engine::{Device, OpenOptions, Restore, VolumeError, open_device, restore as make};
 use dmremap_format::identity::Judgement;
-use dmremap_format::{Layout, Refusal};
+use dmremap_format::{BlockState, Cause, Layout, Refusal, Slot, Stamp, States};
 
 use super::Context;
 use crate::args::{AcceptMain, Force, Restore as Args};
@@ -19,7 +19,8 @@ use crate::confirm::confirm;
 use crate::dump::Dump;
 use crate::escape::{escaped, escaped_bytes};
 use crate::failure::{Class, Failure, Outcome};
-use crate::survey::survey_with;
+use crate::report::uuid_text;
+use crate::survey::{Survey, survey_with};
 use crate::units::count;
 use crate::{output, spec};
 
@@ -28,12 +29,14 @@ pub fn restore(context: &Context, args: &Args) -> Outcome<ExitCode> {
     let config = context.config()?;
     let dump = Dump::read(&args.file)?;
     check_complete(args, &dump)?;
-    let (slots, moved, gone) = dump.slots().map_err(|fault| wrong(args, &fault))?;
+    let (mut slots, mut moved, gone) = dump.slots().map_err(|fault| wrong(args, &fault))?;
     spec::apart(&args.main, &args.spare)?;
     check_no_main(&config, args)?;
     let spare = open(args, &args.spare, args.dry_run)?;
     let main = open(args, &args.main, true)?;
-    check_unreadable(args, spare.as_ref())?;
+    let survey = check_unreadable(args, spare.as_ref())?;
+    let later = add_later(&dump, &survey, &mut slots);
+    moved += later;
     let uuid = random_uuid().map_err(|error| Failure::new(Class::Internal, error))?;
     let layout = layout(args, &dump, spare.as_ref())?;
     let mut what = Restore {
@@ -48,8 +51,9 @@ pub fn restore(context: &Context, args: &Args) -> Outcome<ExitCode> {
     let plan = format!(
         "volume \"{}\" from {}, as it was at {}.{}:\n\
          {} that had moved and {gone} that were lost are errors from now on: nothing proves what\n\
-         {} holds. Blocks that moved after the dump was taken are not in it: main serves old\n\
-         content for them. The volume can be read, and never written.\n",
+         {} holds. Of them {later} moved after the dump was taken, by what can still be read of\n\
+         the metadata; for others that did main serves old content. The volume can be read, and\n\
+         never written.\n",
         escaped_bytes(&dump.head.name),
         escaped(&args.file),
         stamp.generation,
@@ -122,7 +126,7 @@ fn check_complete(args: &Args, dump: &Dump) -> Outcome<()> {
 
 /// Refuses a spare with metadata that can be read, be it from one copy: that is worth more than any
 /// dump.
-fn check_unreadable(args: &Args, spare: &dyn Device) -> Outcome<()> {
+fn check_unreadable(args: &Args, spare: &dyn Device) -> Outcome<Survey> {
     let (name, word) = (escaped_bytes(&args.spare), spec::word(&args.spare));
     let refuse = |what: &str, next: String| {
         Err(Failure::new(Class::Refused, format!("{name}: {what}")).with_next(next))
@@ -138,9 +142,38 @@ fn check_unreadable(args: &Args, spare: &dyn Device) -> Outcome<()> {
             let what = "one copy of its metadata can be read, and the moved blocks with it";
             refuse(what, format!("dmremap serve --spare {word} --read-only --force=quorum"))
         }
-        Ok(_) | Err(Refusal::TooFewValid { .. } | Refusal::TwoContents { .. }) => Ok(()),
+        Ok(_) | Err(Refusal::TooFewValid { .. } | Refusal::TwoContents { .. }) => Ok(quorum),
         Err(other) => refuse(other.word(), format!("dmremap examine {word}")),
     }
+}
+
+/// What has moved or gone since the dump was taken, as far as a page of this spare that can still
+/// be read says so: gone as well, or main's old content would be served for it. How many blocks.
+fn add_later(dump: &Dump, survey: &Survey, slots: &mut Vec<Slot>) -> u64 {
+    let Ok(found) = &survey.volume else { return 0 };
+    if !uuid_text(found.judgement.volume).eq_ignore_ascii_case(&dump.head.uuid) {
+        return 0;
+    }
+    let taken = dump.head.stamp;
+    let taken = Stamp { generation: taken.generation, sequence: taken.sequence };
+    let mut blocks = 0;
+    for (index, slot) in &found.slots {
+        let page = found.pages.get(index.page().0 as usize);
+        let later = page.and_then(|page| page.judged.ok()).is_some_and(|page| page.stamp > taken);
+        if slot.main.is_none() || !later {
+            continue;
+        }
+        let at = slots.iter().position(|known| known.main == slot.main).unwrap_or(slots.len());
+        if at == slots.len() {
+            let (main, states, cause) = (slot.main, States::ALL_MAIN, Cause::Restore);
+            slots.push(Slot { main, states, cause, time: slot.time, ..Slot::FREE });
+        }
+        let known = slots[at].states;
+        let there = slot.states.mask(BlockState::Spare) | slot.states.mask(BlockState::Gone);
+        blocks += u64::from((there & !known.mask(BlockState::Gone)).count_ones());
+        slots[at].states = known.with(there, BlockState::Gone);
+    }
+    blocks
 }
 
 /// The layout of a table for as many entries as the dump's had.

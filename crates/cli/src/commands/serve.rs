@@ -138,6 +138,13 @@ fn with_main(args: &Serve) -> String {
 fn refused(args: &Serve, error: VolumeError) -> Failure {
     match &error {
         VolumeError::Main { judgement: Judgement::Ask(_), .. } => error.into(),
+        // Without the map the next try would serve zeros for what the copy lacks.
+        VolumeError::Main { judgement: Judgement::Alike, .. } => {
+            let spare = spec::word(&args.spare);
+            let next =
+                format!("dmremap import --spare {spare} --format mapfile --main-is copy FILE");
+            Failure::from(error).with_next(next)
+        }
         VolumeError::Main { .. } => Failure::from(error).with_next(with_main(args)),
         _ => error.into(),
     }

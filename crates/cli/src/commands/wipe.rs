@@ -80,8 +80,11 @@ fn lost(args: &Wipe, survey: &Survey) -> Outcome<String> {
                  old content for all of them",
                 count(moved, "block", "blocks")
             );
-            let home = "bring them home first: dmremap message NAME clear";
-            if forced { Ok(format!("{what}.")) } else { Err(refuse(format!("{what}; {home}"))) }
+            let home = match moved {
+                0 => "",
+                _ => "; bring them home first: dmremap clear NAME",
+            };
+            if forced { Ok(format!("{what}.")) } else { Err(refuse(format!("{what}{home}"))) }
         }
         // Out of use already: what it held was moved, or brought home, by those who fenced it.
         Err(Refusal::Fenced { .. }) => Ok("It is out of use already.".to_owned()),

@@ -18,6 +18,11 @@ use crate::units::count;
 /// After so long an asker hears what is being waited for.
 const PATIENCE: Duration = Duration::from_millis(1000);
 
+/// So long a client may still be hanging up: umount returns before its FUSE process has.
+const FAREWELL: Duration = Duration::from_millis(2000);
+/// How often it is looked whether it has.
+const GLANCE: Duration = Duration::from_millis(10);
+
 /// Why the serving ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -72,6 +77,9 @@ impl Closing {
     /// Asks for it. While clients are connected it is refused, as a mount in use is, unless their
     /// connections may be cut.
     pub fn ask(&self, force_clients: bool) -> Outcome<Answer> {
+        if !force_clients && self.is_open() {
+            self.let_clients_leave();
+        }
         let mut state = self.lock();
         if state.stage == Stage::Open {
             let connected = self.clients.connections();
@@ -101,6 +109,14 @@ impl Closing {
             }
         };
         Ok(Answer { closed: false, clean: None, waiting_for })
+    }
+
+    /// Waits a moment for clients that are about to go.
+    fn let_clients_leave(&self) {
+        let begun = Instant::now();
+        while self.clients.connections() > 0 && begun.elapsed() < FAREWELL {
+            std::thread::sleep(GLANCE);
+        }
     }
 
     /// Whether nobody has asked for it.

@@ -24,6 +24,17 @@ pub fn content(bench: &Bench) -> BTreeMap<String, Vec<u8>> {
     named.map(|(name, path)| (name, fs::read(path).unwrap())).collect()
 }
 
+/// Waits for what a commit writes behind its answer: the fifth copy.
+pub fn settled(bench: &Bench) {
+    for _ in 0..600 {
+        if bench.json(&["check", "--spare", "spare.img", "--json"])["pages_to_repair"] == 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("the copies never become equal");
+}
+
 /// Runs `args`, which must be refused with `code`; the line it says names all of `things`. Gives
 /// back the command behind `try: `.
 pub fn refused(bench: &Bench, args: &[&str], code: i32, things: &[&str]) -> String {

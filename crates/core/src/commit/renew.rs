@@ -102,11 +102,19 @@ impl Look {
 }
 
 impl<S: Store> Commit<S> {
-    /// Begins to look at the five copies of `page`; [`looked`](Commit::looked) tells the end.
+    /// Begins to look at the five copies of `page`; [`looked`](Commit::looked) tells the end. Not
+    /// to be called while [one](Commit::is_looking) is under way.
     pub fn look_at(&mut self, page: PageId) {
         let stamp = self.acknowledged_stamp(page);
         self.look.begin(page, stamp);
         self.see_end();
+    }
+
+    /// Whether a read of a look is at the device. Another look would lose track of it: it would
+    /// pass for an I/O that was given up, and free its copy for a write too early.
+    #[must_use]
+    pub fn is_looking(&self) -> bool {
+        self.look.outs().next().is_some()
     }
 
     /// What the look found, once.

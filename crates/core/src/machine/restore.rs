@@ -42,7 +42,7 @@ pub(super) struct Restoring {
 
 impl<M: Memory> Machine<M> {
     pub(super) fn begin_restore(&mut self, message: u64) -> Result<Option<Done>, Reason> {
-        if self.restoring.is_some() {
+        if self.restoring.is_some() || self.commit.is_looking() {
             return Err(Reason::Busy);
         }
         if let Some(reason) = self.cannot_move() {

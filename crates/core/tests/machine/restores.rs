@@ -6,7 +6,7 @@ use dmremap_core::message::Command;
 use dmremap_core::{Class, Done, Reason};
 use dmremap_format::{CopyIndex, PageIndex};
 
-use super::{F, How, PAGES, Rig, Rule, SPARE, move_by_write, olds};
+use super::{F, How, PAGES, PROBE, Rig, Rule, SPARE, W, move_by_write, olds};
 
 /// Where a copy of the header, the generation page or table page 0 lies.
 fn places(rig: &Rig, copy: u8) -> [u64; 3] {
@@ -144,4 +144,23 @@ fn one_at_a_time() {
     assert_eq!(rig.says(&Command::Restore), Done::Failed(Reason::Busy));
     rig.let_go(How::Good);
     assert!(matches!(rig.replies[&first], Done::Restored(_)));
+}
+
+#[test]
+fn the_next_one_is_refused_while_a_read_of_the_last_is_at_the_spare() {
+    let mut rig = Rig::new();
+    move_by_write(&mut rig, 40, &[60]);
+    rig.rule(Rule::new(SPARE, PAGES).times(1).how(How::Hold));
+    let first = rig.message(&Command::Restore);
+    // It ends with the spare suspect, while one of its reads is still out.
+    rig.rule(Rule::new(SPARE, W | PROBE));
+    rig.write(40, &[61]);
+    assert_eq!(rig.replies[&first], Done::Failed(Reason::DeviceSuspect));
+    rig.rules.clear();
+    rig.advance(4_000);
+    assert!(!rig.machine.status().conditions.spare_suspect);
+    // When it returns it must not pass for a write that was given up.
+    assert_eq!(rig.says(&Command::Restore), Done::Failed(Reason::Busy));
+    rig.let_go(How::Good);
+    assert_eq!(restored(&mut rig).left, 0);
 }

@@ -121,7 +121,8 @@ pub(crate) fn recognise(
     let compared = look.compared(&contents);
     let judgement = match (claim, judge(&stored, &seen, compared, None)) {
         // What would be taken without a word was taken before, and may have been written since.
-        (Some(Accept::Copy), Judgement::Same { .. }) => Judgement::NotACopy,
+        (Some(Accept::Copy), Judgement::Same { proved: true, .. }) => Judgement::NotACopy,
+        (Some(Accept::Copy), Judgement::Same { proved: false, .. }) => Judgement::Alike,
         _ => judge(&stored, &seen, compared, claim),
     };
     let mut content_changed = false;

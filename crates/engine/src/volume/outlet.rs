@@ -107,12 +107,17 @@ impl<F: Fast, L: Logic> Outlet<F, L> {
     pub(crate) fn push(&self, io: Io<F>) {
         match &self.way {
             Way::Inline => self.now(io),
-            Way::Ring(ring, rules) => match rules.transfer(io) {
-                // SAFETY: the memory is the part's own range of a payload, which nobody else uses
-                // and which stays where it is until the part has ended, and the part is in `io`.
-                Ok((io, transfer)) => unsafe { ring.push(io, transfer) },
-                Err(io) => self.lane.push(io),
-            },
+            Way::Ring(ring, rules) => {
+                let taken = rules.transfer(io).and_then(|(io, transfer)| {
+                    // SAFETY: the memory is the part's own range of a payload, which nobody else
+                    // uses and which stays where it is until the part has ended, and the part is
+                    // in `io`.
+                    unsafe { ring.push(io, transfer) }
+                });
+                if let Err(io) = taken {
+                    self.lane.push(io);
+                }
+            }
             Way::Threads => self.lane.push(io),
         }
     }

@@ -70,6 +70,8 @@ struct Queue<T> {
     /// The thread wants to hear the bell.
     asleep: bool,
     closed: bool,
+    /// The thread takes no more.
+    ended: bool,
 }
 
 impl<T: Send + 'static> Ring<T> {
@@ -84,7 +86,7 @@ impl<T: Send + 'static> Ring<T> {
         landed: Landed<T>,
     ) -> io::Result<Ring<T>> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let queue = Queue { waiting: VecDeque::new(), asleep: false, closed: false };
+        let queue = Queue { waiting: VecDeque::new(), asleep: false, closed: false, ended: false };
         let shared = Arc::new(Shared { queue: Mutex::new(queue), bell });
         let (ready, is_ready) = channel();
         let its = Arc::clone(&shared);
@@ -98,19 +100,24 @@ impl<T: Send + 'static> Ring<T> {
         }
     }
 
-    /// Queues a transfer; carried out even if the ring is closed meanwhile.
+    /// Queues a transfer; carried out even if the ring is closed meanwhile. Gives the item back,
+    /// with nothing done, if the ring has ended.
     ///
     /// # Safety
     /// The transfer's memory lives where it is as long as `item` has not been dropped, wherever
     /// `item` is moved to, and nobody but the ring uses it until `item` has come back.
-    pub(crate) unsafe fn push(&self, item: T, transfer: Transfer) {
+    pub(crate) unsafe fn push(&self, item: T, transfer: Transfer) -> Result<(), T> {
         let mut queue = self.shared.lock();
+        if queue.ended {
+            return Err(item);
+        }
         queue.waiting.push_back((item, transfer));
         let wake = std::mem::take(&mut queue.asleep);
         drop(queue);
         if wake {
             self.shared.ring_bell();
         }
+        Ok(())
     }
 
     /// Ends the thread once everything has been answered, and waits for it: for nothing but the
@@ -249,11 +256,12 @@ impl<T> Pump<'_, T> {
         taken.extend(queue.waiting.drain(..count));
         // With all places taken an answer wakes it.
         queue.asleep = queue.waiting.is_empty();
-        let over = queue.closed && queue.waiting.is_empty();
-        drop(queue);
-        if over && taken.is_empty() && self.flights.is_empty() {
+        let empty = queue.waiting.is_empty() && taken.is_empty() && self.flights.is_empty();
+        queue.ended = queue.closed && empty;
+        if queue.ended {
             return false;
         }
+        drop(queue);
         let begun = Instant::now();
         for (item, transfer) in taken.drain(..) {
             self.begin(Flight { item, transfer, begun });

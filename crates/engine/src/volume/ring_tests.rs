@@ -95,7 +95,7 @@ impl Setup {
         let start = item.bytes.cast();
         let transfer = Transfer { start, len, offset, write, fua: write && number % 2 == 0 };
         // SAFETY: the memory is the item's until it is dropped, and used by nobody meanwhile.
-        unsafe { self.ring.push(item, transfer) };
+        assert!(unsafe { self.ring.push(item, transfer) }.is_ok());
     }
 
     fn next(&self) -> (Item, Result<(), Errno>) {
@@ -181,6 +181,19 @@ fn a_close_waits_for_the_device_and_for_nothing_else() {
     });
     assert_eq!(setup.next().1, Ok(()));
     assert_eq!(Arc::strong_count(&setup.alive), 1);
+}
+
+#[test]
+fn a_ring_that_has_ended_gives_back_what_it_is_given() {
+    let (read, _write) = rustix::pipe::pipe().unwrap();
+    let setup = setup(read);
+    setup.ring.close();
+    let item = Item::new(7, vec![0; 16], &setup.alive);
+    let start = item.bytes.cast();
+    let transfer = Transfer { start, len: 16, offset: 0, write: false, fua: false };
+    // SAFETY: the memory is the item's until it is dropped, and used by nobody meanwhile.
+    let back = unsafe { setup.ring.push(item, transfer) };
+    assert_eq!(back.err().map(|item| item.number), Some(7));
 }
 
 #[test]
