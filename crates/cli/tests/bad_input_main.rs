@@ -80,6 +80,28 @@ fn a_main_that_another_volume_has_claimed() {
     assert!(next.contains("--name OTHER"), "{next}");
 }
 
+#[test]
+fn a_device_of_another_volume_in_the_other_role() {
+    let bench = Bench::new();
+    bench.format("main.img");
+    for name in ["main2.img", "spare2.img"] {
+        File::create(bench.path(name)).unwrap().set_len(IMAGE_BYTES).unwrap();
+    }
+    let format = |main, spare| ["format", "--main", main, "--spare", spare, "--name=w", "--yes"];
+    // Another volume's main, which all of would be lost, and its spare, where its blocks live.
+    let next = refused(&bench, &format("main2.img", "main.img"), 6, &["main.img", "main of \"v\""]);
+    assert!(next.ends_with("--force=claimed"), "{next}");
+    let adopt = format("spare.img", "spare2.img");
+    let next = refused(&bench, &adopt, 6, &["spare.img", "spare of \"v\""]);
+    assert!(next.ends_with("--force=claimed"), "{next}");
+    // Nobody has to be told by the configuration: it is what lies on it.
+    fs::remove_file(bench.path("volumes.conf")).unwrap();
+    let next = refused(&bench, &adopt, 6, &["spare.img", "dm-remap volume"]);
+    assert!(next.ends_with("--force=volume"), "{next}");
+    refused(&bench, &[&adopt[..], &["--force=claimed"]].concat(), 6, &["spare.img"]);
+    bench.good(&[&adopt[..], &["--force=volume"]].concat());
+}
+
 /// A file system of `main.img`'s size, as bytes.
 fn file_system(bench: &Bench) -> Vec<u8> {
     let path = bench.path("ext4");

@@ -423,6 +423,9 @@ fn restore_wants_the_main_of_the_dump_and_an_empty_spare() {
     assert!(code == 6 && said.ends_with("dump.json --accept-main=same\n"), "{said}");
     File::create(bench.path("small.img")).unwrap().set_len(8 << 20).unwrap();
     assert_eq!(with("new.img", "small.img", "dump.json").0, 4);
+    // Nothing tells main's content from an empty device, but for the local configuration.
+    let (code, said) = with("main.img", "copy.img", "dump.json");
+    assert!(code == 6 && said.contains("main.img is main of \"v\""), "{said}");
     assert_eq!(with("small.img", "main.img", "none.json").0, 4);
     File::create(bench.path("tiny.img")).unwrap().set_len(1 << 20).unwrap();
     assert_eq!(with("tiny.img", "main.img", "dump.json").0, 4);

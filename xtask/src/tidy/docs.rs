@@ -79,20 +79,45 @@ const HISTORY: &str = "complete_remap_verification final_remap_verification \
 /// Every test of the history has a row, by itself or with others; the row names the tests here that
 /// cover what it was for, or what they wait for: the kernel module, a later part, the benchmark.
 pub fn history_is_covered(tree: &Tree) -> Complaints {
+    let later = &["kernel: later", "later: ", "bench: "];
+    covered(tree, HISTORY.split_whitespace(), later, "of the history")
+}
+
+/// What no bad input may get through, each in a row of `docs/TESTING.md`.
+const BAD_INPUT: &str = "\
+    spare too small; spare = main; device in use; spare of another volume; foreign \
+    signature; open on another host; spare moved away or removed; spare truncated; main \
+    replaced; main grown or shrunk; main claimed; main formatted through the volume; copied \
+    image as main; copies destroyed; copies stale; copies swapped; unknown feature; mapfile; \
+    file that changes under import; old table of something else; sector of main; misaligned \
+    sector; spare sector; spare full; two servers; socket path; NBD requests; garbage; \
+    buffered backing file; names on a device; local configuration; command line; yes; every \
+    error; parsers";
+
+/// Every kind of bad input has a row, which names the tests that try it.
+pub fn bad_input_is_covered(tree: &Tree) -> Complaints {
+    covered(tree, BAD_INPUT.split("; "), &[], "of bad input")
+}
+
+/// Every one of `names` stands in the first cell of a row, by itself or with others.
+fn covered<'a>(
+    tree: &Tree,
+    names: impl Iterator<Item = &'a str>,
+    later: &[&str],
+    of: &str,
+) -> Complaints {
     let Some(file) = tree.get(TESTING) else { return Complaints::new() };
     let tests = all_tests(tree);
     let mut found = Complaints::new();
-    let mut missing: BTreeSet<&str> = HISTORY.split_whitespace().collect();
+    let mut missing: BTreeSet<&str> = names.collect();
     for (number, cells) in rows(file) {
-        let scripts = cells.first().map_or("", |cell| *cell).split(", ");
+        let first = cells.first().map_or("", |cell| *cell).split(", ");
         // All of the row's, not only the first that is known.
-        if scripts.filter(|script| missing.remove(script)).count() > 0 {
-            let later = &["kernel: later", "later: ", "bench: "];
+        if first.filter(|name| missing.remove(name)).count() > 0 {
             found.extend(names_tests(file, number, &cells, later, &tests));
         }
     }
-    let complaint = |script| complain(file, 1, format!("{script} of the history has no row"));
-    found.extend(missing.into_iter().map(complaint));
+    found.extend(missing.into_iter().map(|n| complain(file, 1, format!("{n} {of} has no row"))));
     found
 }
 
@@ -213,5 +238,18 @@ mod tests {
         assert!(found[0].ends_with("there is no test gone"));
         assert!(found[1].ends_with("minimal_dm_test names no test"));
         assert!(found[2].ends_with("sector_zero_test of the history has no row"));
+    }
+
+    #[test]
+    fn finds_bad_input_without_a_row() {
+        let rows: String =
+            BAD_INPUT.split("; ").map(|name| format!("| {name} | x | `here` |\n")).collect();
+        let rows = rows.replace("| spare full | x | `here` |\n", "");
+        let rows = rows.replace("| mapfile | x | `here` |", "| mapfile | x | later: one day |");
+        let tree = Tree::of(&[(TESTING, &rows), ("a.rs", "#[test]\nfn here() {}\n")]);
+        let found = bad_input_is_covered(&tree);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].ends_with("mapfile names no test"));
+        assert!(found[1].ends_with("spare full of bad input has no row"));
     }
 }

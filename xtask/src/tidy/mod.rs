@@ -107,6 +107,7 @@ const RULES: &[fn(&Tree) -> Complaints] = &[
     docs::links_lead_somewhere,
     docs::named_tests_exist,
     docs::history_is_covered,
+    docs::bad_input_is_covered,
 ];
 
 /// `cargo xtask tidy`: prints every complaint; whether there is none.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The options of `format`.
 
-use clap::Args;
+use clap::{Args, value_parser};
+use dmremap_format::MAX_ENTRIES;
 
 use super::{Force, of};
 use crate::units::parse_size;
@@ -14,6 +15,12 @@ const FORCE: &[Force] = &[
     Force::PhysicalBlock,
     Force::Buffered,
 ];
+
+fn block_size(word: &str) -> Result<u32, String> {
+    let legal = |bytes: &u32| [512, 1024, 2048, 4096].contains(bytes);
+    let bytes = word.parse().ok().filter(legal);
+    bytes.ok_or_else(|| "legal are 512, 1024, 2048 and 4096".to_owned())
+}
 
 /// `format`.
 #[derive(Debug, Args)]
@@ -35,10 +42,11 @@ pub struct Format {
     #[arg(long)]
     pub name: Option<String>,
     /// The volume's block in bytes, 512 to 4096 [default: main's logical block]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = block_size)]
     pub block_size: Option<u32>,
     /// Most units that can be moved at once [default: every unit of the spare, at most 262144]
     #[arg(long, value_name = "N")]
+    #[arg(value_parser = value_parser!(u32).range(1..=i64::from(MAX_ENTRIES)))]
     pub max_remaps: Option<u32>,
     /// Refuse a spare smaller than 105 % of main: room for all of it to move
     #[arg(long)]

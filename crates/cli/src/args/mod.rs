@@ -111,9 +111,9 @@ pub enum Verb {
 pub enum Force {
     /// Format over another file system, partition table or volume manager
     ForeignSignature,
-    /// Format over a valid dm-remap volume
+    /// Format over a valid dm-remap volume, or adopt its spare as main
     Volume,
-    /// Format over a main that the local configuration names already
+    /// Take a device that the local configuration names already
     Claimed,
     /// A spare whose physical blocks are larger than a unit
     PhysicalBlock,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use dmremap_engine::{Device, FormatOptions, Formatted, OpenOptions, format as make};
-use dmremap_format::{COPIES, PAGE_BYTES, UNIT_SECTORS, is_volume_name};
+use dmremap_format::{COPIES, CopyMask, PAGE_BYTES, Refusal, UNIT_SECTORS, is_volume_name};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -19,6 +19,7 @@ use crate::failure::{Class, Failure, Outcome};
 use crate::newfile::NewFile;
 use crate::remedy::again_with;
 use crate::report::{FORMAT_VERSION, uuid_text};
+use crate::survey::identify;
 use crate::topology::Host;
 use crate::units::{sectors, size};
 use crate::{output, spec, users};
@@ -111,6 +112,9 @@ impl<'a> Plan<'a> {
             dry_run: true,
             ..FormatOptions::default()
         };
+        if !forced(Force::Volume) {
+            check_no_spare(&args.main, main_device.as_ref())?;
+        }
         let made = make(&main_device, &spare_device, &options)?;
         let backing = spare_device.geometry().backing;
         let advice = of_spare(&Host::default(), &args.main, spare, backing);
@@ -230,17 +234,40 @@ fn name(args: &Format) -> Outcome<String> {
     }
 }
 
-/// What the local configuration has to say: a main that belongs to a volume already, or a name.
+/// Refuses a main that is the spare of a volume: what is written to it would go over blocks that
+/// live there and nowhere else.
+fn check_no_spare(main: &str, device: &dyn Device) -> Outcome<()> {
+    match identify(device) {
+        Err(Refusal::Fenced { .. } | Refusal::TooFewValid { valid: CopyMask(0), .. }) => Ok(()),
+        _ => {
+            let main = escaped_bytes(main);
+            let what =
+                format!("{main}: is the spare of a dm-remap volume, whose blocks live there");
+            Err(Failure::new(Class::Refused, what).with_next(again_with("--force=volume")))
+        }
+    }
+}
+
+/// What the local configuration has to say: a device that belongs to a volume already, or a name.
 fn check_claims(config: &Config, args: &Format, spare: &str, name: &str) -> Outcome<()> {
     for known in config.volumes()? {
-        let replaced = spec::same(&known.spare.to_string_lossy(), spare);
-        let claimed = spec::same(&known.main.to_string_lossy(), &args.main);
+        let (its_main, its_spare) = (known.main.to_string_lossy(), known.spare.to_string_lossy());
+        let replaced = spec::same(&its_spare, spare);
+        let claimed = spec::same(&its_main, &args.main);
         let named = escaped_bytes(known.name.as_str());
-        if claimed && !replaced && !args.force.contains(&Force::Claimed) {
-            let main = escaped_bytes(&args.main);
-            let what = format!("{main} is main of \"{named}\" already, unless that is given up");
-            let next = again_with("--force=claimed");
-            return Err(Failure::new(Class::Refused, what).with_next(next));
+        let claims = [
+            (&args.main[..], &its_main, "main", replaced),
+            (&args.main, &its_spare, "spare", false),
+            (spare, &its_main, "main", false),
+        ];
+        for (device, known, role, allowed) in claims {
+            if spec::same(known, device) && !allowed && !args.force.contains(&Force::Claimed) {
+                let device = escaped_bytes(device);
+                let what =
+                    format!("{device} is {role} of \"{named}\" already, unless that is given up");
+                let next = again_with("--force=claimed");
+                return Err(Failure::new(Class::Refused, what).with_next(next));
+            }
         }
         // A main that is given up takes its volume's name with it.
         if known.name == name && !replaced && !claimed {

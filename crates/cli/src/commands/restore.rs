@@ -14,7 +14,7 @@ use dmremap_format::{BlockState, Cause, Layout, Refusal, Slot, Stamp, States};
 
 use super::Context;
 use crate::args::{AcceptMain, Force, Restore as Args};
-use crate::config::Volume;
+use crate::config::{Config, Volume};
 use crate::confirm::confirm;
 use crate::dump::Dump;
 use crate::escape::{escaped, escaped_bytes};
@@ -31,6 +31,7 @@ pub fn restore(context: &Context, args: &Args) -> Outcome<ExitCode> {
     check_complete(args, &dump)?;
     let (mut slots, mut moved, gone) = dump.slots().map_err(|fault| wrong(args, &fault))?;
     spec::apart(&args.main, &args.spare)?;
+    check_no_main(&config, args)?;
     let spare = open(args, &args.spare, args.dry_run)?;
     let main = open(args, &args.main, true)?;
     let survey = check_unreadable(args, spare.as_ref())?;
@@ -89,6 +90,16 @@ pub fn restore(context: &Context, args: &Args) -> Outcome<ExitCode> {
 fn open(args: &Args, path: &str, read_only: bool) -> Outcome<Arc<dyn Device>> {
     let force_buffered = args.force.contains(&Force::Buffered);
     Ok(open_device(path, &OpenOptions { read_only, force_buffered, ..OpenOptions::default() })?)
+}
+
+/// Refuses a spare that the local configuration knows as a volume's main.
+fn check_no_main(config: &Config, args: &Args) -> Outcome<()> {
+    let volumes = config.volumes()?;
+    let is_main = |known: &&Volume| spec::same(&known.main.to_string_lossy(), &args.spare);
+    let Some(known) = volumes.iter().find(is_main) else { return Ok(()) };
+    let (spare, named) = (escaped_bytes(&args.spare), escaped_bytes(known.name.as_str()));
+    Err(Failure::new(Class::Refused, format!("{spare} is main of \"{named}\""))
+        .with_next("dmremap restore --spare OTHER_DEV --main DEV FILE"))
 }
 
 /// A dump that makes no sense.

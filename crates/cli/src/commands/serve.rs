@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use dmremap_core::message::MarkKind;
-use dmremap_engine::{Device, OpenOptions, SectorRun, Volume, VolumeError, VolumeOptions};
+use dmremap_engine::{Device, Next, OpenOptions, SectorRun, Volume, VolumeError, VolumeOptions};
 use dmremap_format::State;
 use dmremap_format::identity::Judgement;
 use dmremap_nbd::{Config as NbdConfig, Listener, Server, inherited_listeners};
@@ -26,7 +26,7 @@ use crate::control::server::Socket;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::marking::Plan;
-use crate::remedy::again_with;
+use crate::remedy::{self, again_with};
 use crate::report::uuid_text;
 use crate::serving::closing::{Closing, End};
 use crate::serving::notify::Manager;
@@ -43,10 +43,11 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// `serve`
 pub fn serve(context: &Context, args: &Serve) -> Outcome<ExitCode> {
     let bad = copied(args)?;
+    // First of all: what was inherited is told by its number, which must not be anybody else's.
+    let sockets = Sockets::named(args)?;
     let (ends, ended) = channel();
     let asked = ends.clone();
     signals::on_stop(move || _ = asked.send(End::Asked))?;
-    let sockets = Sockets::named(args)?;
     let spare = open(args, &args.spare)?;
     let main_spec = main_spec(context, args, spare.as_ref())?;
     spec::apart(&main_spec, &args.spare)?;
@@ -217,7 +218,15 @@ struct Sockets {
 impl Sockets {
     fn named(args: &Serve) -> Outcome<Sockets> {
         let mut nbd = if args.stdio { Vec::new() } else { inherited_listeners()? };
-        if let (true, Some(given)) = (nbd.is_empty(), &args.nbd) {
+        if let Some(given) = &args.nbd {
+            if !nbd.is_empty() {
+                let what = format!(
+                    "--nbd {}: sockets were handed over already (LISTEN_FDS)",
+                    escaped_bytes(given)
+                );
+                let next = remedy::command(&Next::Without("--nbd"));
+                return Err(Failure::new(Class::Usage, what).with_next(next));
+            }
             nbd.push(listener(args, given)?);
         }
         let control = args.control.as_deref().map(Socket::bind).transpose()?;
