@@ -3,7 +3,7 @@
 //! of lines, one entry a line.
 //!
 //! What is read is hostile: the file is bounded, and nothing of it is used before
-//! [`check`](Dump::check) has held it against itself.
+//! `Dump::slots` has held it against itself.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

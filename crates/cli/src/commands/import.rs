@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! `import`: bad areas of main, as others have written them down. The file is read once and
 //! counted; then a running volume is told line by line, and one that does not run is opened on its
-//! spare alone. (The tables of old spares: [`legacy`](super::legacy).)
+//! spare alone. (The tables of old spares are in [`super::legacy`].)
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
