@@ -116,9 +116,9 @@ fn an_explicit_pair_is_honoured_exactly() {
         [(2000, start + 720, 8), (2008, start + 136, 8), (3000, start + 2000, 8)].to_vec();
     assert_eq!(pairs, expected);
     // A place in use, at another place in its unit or in the metadata is refused.
-    for (there, expected) in [(start + 720, 6), (start + 801, 1), (4096, 6)] {
+    for there in [start + 720, start + 801, 4096] {
         let (code, said) = bench.code(&["remap", "v", "4000", &there.to_string()]);
-        assert!(code == expected && said.contains("nearest legal one"), "{code} {said}");
+        assert!(code == 6 && said.contains("nearest legal one"), "{code} {said}");
     }
     assert_eq!(count(&bench, "entries"), 3);
     client.write(2000 * SECTOR, &pattern(2000, 16, 1), true).unwrap();
