@@ -112,7 +112,8 @@ fn a_main_of_another_size_ends_with_a_command_that_parses() {
     let bench = Bench::new();
     std::fs::File::create(bench.path("copy.img")).unwrap().set_len(4 << 20).unwrap();
     let (code, said, next) = bench.refused("serve --spare spare.img --main copy.img");
-    assert!(code == 4 && next.ends_with(" serve --spare spare.img --main DEV"), "{code} {said}");
+    assert_eq!(code, 4, "{said}");
+    assert!(next.ends_with(" serve --spare spare.img --main DEV"), "{next}");
 }
 
 #[test]
