@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::at_rest;
 use crate::args::Check;
+use crate::at_rest;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Outcome};
 use crate::pages::{self, Page};

@@ -11,15 +11,16 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{Context, running};
 use crate::args::{Clear, ClearForce};
 use crate::confirm::confirm;
+use crate::context::Context;
 use crate::control::client;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::output;
 use crate::remedy::again_with;
 use crate::report::{FORMAT_VERSION, Status};
+use crate::running;
 use crate::units::count;
 
 /// How often progress is looked at.

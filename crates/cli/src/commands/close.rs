@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::Context;
 use crate::args::{Close, CloseForce};
+use crate::context::Context;
 use crate::control::client::{Talk, wait_for_end};
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};

@@ -11,8 +11,8 @@ use std::process::ExitCode;
 
 use dmremap_engine::{Device, DeviceError, OpenOptions, open_device};
 
-use super::Context;
 use crate::args::{Dump as Args, Force};
+use crate::context::Context;
 use crate::dump::Dump;
 use crate::escape::{escaped, escaped_bytes};
 use crate::failure::{Class, Failure, Outcome};

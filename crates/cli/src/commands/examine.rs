@@ -8,8 +8,8 @@ use dmremap_engine::Next;
 use dmremap_format::{Header, SeenHeader};
 use serde_json::{Value, json};
 
-use super::at_rest;
 use crate::args::Examine;
+use crate::at_rest;
 use crate::escape::{escaped_bytes, shell_word};
 use crate::failure::{Class, Failure, Outcome};
 use crate::output;

@@ -10,11 +10,13 @@ use std::process::ExitCode;
 use dmremap_format::SECTOR_BYTES;
 use serde_json::json;
 
-use super::{Context, at_rest};
 use crate::args::{Export, ExportFormat, Force, Target};
+use crate::at_rest;
+use crate::context::Context;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::FORMAT_VERSION;
-use crate::view::{View, control};
+use crate::running;
+use crate::view::View;
 use crate::{output, spec};
 
 /// `export`
@@ -27,7 +29,7 @@ pub fn export(context: &Context, args: &Export) -> Outcome<ExitCode> {
     }
     let view = match &target.spare {
         Some(spare) => at_rest::view(spare, args.force.contains(&Force::Quorum))?,
-        None => View::running(&control(context, &target)?)?,
+        None => running::view(&context.target(&target)?)?,
     };
     let text = match args.format {
         ExportFormat::Mapfile => mapfile(&view),

@@ -9,11 +9,11 @@ use dmremap_engine::{Device, FormatOptions, Formatted, OpenOptions, format as ma
 use dmremap_format::{COPIES, CopyMask, PAGE_BYTES, Refusal, UNIT_SECTORS, is_volume_name};
 use serde_json::{Value, json};
 
-use super::Context;
 use crate::advice::{Advice, of_spare};
 use crate::args::{Force, Format};
 use crate::config::{Config, Volume};
 use crate::confirm::confirm;
+use crate::context::Context;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::newfile::NewFile;

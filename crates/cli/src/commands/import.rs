@@ -5,31 +5,25 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use dmremap_core::Marked;
 use dmremap_core::message::MarkKind;
 use dmremap_engine::{OpenOptions, Volume, VolumeOptions, open_device};
 use serde_json::Value;
 
-use super::{Context, at_rest, legacy};
+use super::legacy;
 use crate::areas::{self, Form, MainIs};
 use crate::args::{Import, ImportFormat, MainKind, Target};
+use crate::at_rest;
 use crate::confirm::confirm;
-use crate::control::client::Talk;
+use crate::context::Context;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::marking::Plan;
 use crate::output;
+use crate::running;
 use crate::spec;
-use crate::view::{View, control};
-
-/// Connections at one time, of the sixteen a volume serves: their marks share commits.
-const AT_ONCE: usize = 12;
-/// How long one line is tried again while the volume has no place for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::view::View;
 
 /// `import`
 pub fn import(context: &Context, args: &Import) -> Outcome<ExitCode> {
@@ -124,20 +118,20 @@ impl Place {
     fn of(context: &Context, target: &Target) -> Outcome<Place> {
         Ok(match &target.spare {
             Some(spare) => Place::AtRest(spare.clone()),
-            None => Place::Running(control(context, target)?),
+            None => Place::Running(context.target(target)?),
         })
     }
 
     fn view(&self) -> Outcome<View> {
         match self {
-            Place::Running(path) => View::running(path),
+            Place::Running(path) => running::view(path),
             Place::AtRest(spare) => at_rest::view(spare, false),
         }
     }
 
     fn mark(&self, plan: &Plan) -> Outcome<Marked> {
         match self {
-            Place::Running(path) => tell(path, &plan.lines()),
+            Place::Running(path) => running::tell(path, &plan.lines()),
             Place::AtRest(spare) => mark_at_rest(spare, plan),
         }
     }
@@ -163,58 +157,4 @@ fn mark_at_rest(spare: &str, plan: &Plan) -> Outcome<Marked> {
         return Err(Failure::new(Class::Internal, what).with_next(next));
     }
     Ok(marked)
-}
-
-/// Says these lines to a running volume over several connections; what was marked, all told.
-pub fn tell(path: &Path, lines: &[String]) -> Outcome<Marked> {
-    let next = AtomicUsize::new(0);
-    let ended: Mutex<Outcome<Marked>> = Mutex::new(Ok(Marked::default()));
-    let work = || {
-        let mut talk = None;
-        while let Some(line) = lines.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let told = tell_one(path, &mut talk, line);
-            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
-            match (told, ended.as_mut()) {
-                (Ok(marked), Ok(sum)) => *sum = sum.and(marked),
-                (Err(failure), Ok(_)) => *ended = Err(failure),
-                (_, Err(_)) => {}
-            }
-            if ended.is_err() {
-                return;
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(lines.len()) {
-            scope.spawn(work);
-        }
-    });
-    ended.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn tell_one(path: &Path, talk: &mut Option<Talk>, line: &str) -> Outcome<Marked> {
-    let start = Instant::now();
-    loop {
-        let talk = match talk {
-            Some(talk) => talk,
-            None => talk.insert(Talk::to(path)?),
-        };
-        match talk.ask(line) {
-            Ok(answer) => return Ok(marked(&answer)),
-            Err(failure) if failure.class == Class::Busy && start.elapsed() < PATIENCE => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-}
-
-fn marked(answer: &Value) -> Marked {
-    let number = |key: &str| answer.get(key).and_then(Value::as_u64).unwrap_or(0);
-    Marked {
-        marked: number("marked"),
-        on_spare: number("on_spare"),
-        gone: number("gone"),
-        dropped: number("dropped"),
-    }
 }

@@ -18,16 +18,16 @@ use dmremap_format::{CopyIndex, PAGE_BYTES, SECTOR_BYTES};
 use dmremap_nbd::Client;
 use serde_json::json;
 
-use super::Context;
-use super::import::tell;
 use crate::args::{Force, Import, ImportFormat, Target};
 use crate::confirm::confirm;
+use crate::context::Context;
 use crate::escape::{escaped, escaped_bytes};
 use crate::failure::{Class, Failure, Outcome};
 use crate::marking::Plan;
 use crate::remedy::again_with;
 use crate::report::FORMAT_VERSION;
-use crate::view::{View, control};
+use crate::running;
+use crate::view::View;
 use crate::{output, spec};
 
 /// What an old table comes to.
@@ -47,8 +47,8 @@ pub fn import(context: &Context, args: &Import, target: &Target, from: &str) -> 
         let what = "an old table is written into a running volume: serve it first";
         return Err(Failure::new(Class::Usage, what).with_next(next));
     }
-    let control = control(context, target)?;
-    let view = View::running(&control)?;
+    let control = context.target(target)?;
+    let view = running::view(&control)?;
     let found = read(args, from, &view)?;
     let gone = found.gone(&view)?;
     if !args.json {
@@ -67,7 +67,7 @@ pub fn import(context: &Context, args: &Import, target: &Target, from: &str) -> 
     confirm(&what, "import", args.yes)?;
     let name = target.name.clone().unwrap_or_else(|| view.name.clone());
     write(context, &name, &found.good)?;
-    tell(&control, &gone.lines())?;
+    running::tell(&control, &gone.lines())?;
     shown(args, &found, "Done.\n")
 }
 

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::Context;
 use crate::args::{Message, Remap, Unit};
+use crate::context::Context;
 use crate::control::client;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The verbs. Each file parses what its verb was given, calls the library, shows the outcome.
 
-mod at_rest;
 mod check;
 mod clear;
 mod close;
@@ -16,55 +15,21 @@ mod message;
 mod reading;
 mod repair;
 mod restore;
-mod running;
 mod serve;
 mod wipe;
 mod writing;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::args::{Cli, Common, Running, Verb};
-use crate::config::Config;
-use crate::failure::{Class, Failure, Outcome};
+use crate::args::{Cli, Verb};
+use crate::context::Context;
+use crate::failure::Outcome;
 use crate::logging::Throttle;
-use crate::rundir::RunDir;
-
-/// What every verb is given besides its own arguments.
-pub struct Context {
-    common: Common,
-}
-
-impl Context {
-    /// Where the sockets of running volumes are.
-    pub fn run_dir(&self) -> Outcome<RunDir> {
-        RunDir::locate(self.common.run_dir.as_deref())
-    }
-
-    /// The local configuration.
-    pub fn config(&self) -> Outcome<Config> {
-        Config::locate(self.common.config.as_deref())
-    }
-
-    /// The control socket of the running volume `name`.
-    pub fn control(&self, name: &str) -> Outcome<PathBuf> {
-        Ok(self.run_dir()?.control(name))
-    }
-
-    /// The control socket of the running volume that was named.
-    pub fn running(&self, running: &Running) -> Outcome<PathBuf> {
-        match (&running.control, &running.name) {
-            (Some(path), _) => Ok(path.clone()),
-            (None, Some(name)) => self.control(name),
-            (None, None) => Err(Failure::new(Class::Usage, "which volume?")),
-        }
-    }
-}
 
 /// Carries out the command line.
 pub fn run(cli: Cli, throttle: &Arc<Throttle>) -> Outcome<ExitCode> {
-    let context = Context { common: cli.common };
+    let context = Context::new(cli.common);
     match cli.verb {
         Verb::Clear(args) => clear::clear(&context, &args),
         Verb::Close(args) => close::close(&context, &args),

@@ -2,19 +2,19 @@
 //! `status`, `list` and `stats`: of a running volume by its control socket, of one that does not
 //! run from its spare.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::running::{all_runs, parsed};
-use super::{Context, at_rest};
 use crate::args::{Reading, Status, Target};
+use crate::at_rest;
+use crate::context::Context;
 use crate::control::client;
 use crate::failure::{Class, Failure, Outcome};
 use crate::output;
 use crate::report::{self, Run};
+use crate::running::{all_runs, parsed};
 
 /// Exit code of `status --test` when nothing can be said.
 const CANNOT_TELL: u8 = 4;
@@ -43,7 +43,7 @@ pub fn status(context: &Context, args: &Status) -> Outcome<ExitCode> {
 pub fn list(context: &Context, args: &Reading) -> Outcome<ExitCode> {
     let runs: Vec<Run> = match &args.target.spare {
         Some(spare) => at_rest::list(spare)?,
-        None => all_runs(&socket(context, &args.target)?)?,
+        None => all_runs(&context.target(&args.target)?)?,
     };
     if args.json {
         output::print_json(&json(&runs)?)?;
@@ -69,15 +69,7 @@ pub fn stats(context: &Context, args: &Reading) -> Outcome<ExitCode> {
 }
 
 fn ask(context: &Context, target: &Target, line: &str) -> Outcome<Value> {
-    client::ask(&socket(context, target)?, line)
-}
-
-fn socket(context: &Context, target: &Target) -> Outcome<PathBuf> {
-    match (&target.name, &target.control) {
-        (_, Some(path)) => Ok(path.clone()),
-        (Some(name), None) => context.control(name),
-        (None, None) => Err(Failure::new(Class::Usage, "which volume?")),
-    }
+    client::ask(&context.target(target)?, line)
 }
 
 fn json<T: Serialize>(value: &T) -> Outcome<Value> {

@@ -12,10 +12,10 @@ use dmremap_engine::{Device, OpenOptions, Restore, VolumeError, open_device, res
 use dmremap_format::identity::Judgement;
 use dmremap_format::{BlockState, Cause, Layout, Refusal, Slot, Stamp, States};
 
-use super::Context;
 use crate::args::{AcceptMain, Force, Restore as Args};
 use crate::config::{Config, Volume};
 use crate::confirm::confirm;
+use crate::context::Context;
 use crate::dump::Dump;
 use crate::escape::{escaped, escaped_bytes};
 use crate::failure::{Class, Failure, Outcome};

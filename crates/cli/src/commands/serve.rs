@@ -18,10 +18,11 @@ use dmremap_format::State;
 use dmremap_format::identity::Judgement;
 use dmremap_nbd::{Config as NbdConfig, Listener, Server, inherited_listeners};
 
-use super::{Context, at_rest};
 use crate::areas;
 use crate::args::{AcceptMain, Force, Serve};
+use crate::at_rest;
 use crate::config;
+use crate::context::Context;
 use crate::control::server::Socket;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};

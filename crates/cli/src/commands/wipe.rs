@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use dmremap_engine::{OpenOptions, Remains, open_device};
 use dmremap_format::{BlockState, Refusal};
 
-use super::Context;
 use crate::args::{Force, Wipe};
 use crate::confirm::confirm;
+use crate::context::Context;
 use crate::escape::escaped_bytes;
 use crate::failure::{Class, Failure, Outcome};
 use crate::report::uuid_text;
