@@ -20,6 +20,7 @@ pub mod broken;
 pub mod commit;
 pub mod create;
 mod display;
+mod done;
 pub mod list;
 pub mod machine;
 pub mod marks;

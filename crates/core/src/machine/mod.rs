@@ -77,7 +77,6 @@ use crate::table::{Entry, TableWriter};
 pub use flush::ClientFlush;
 pub use job::Job;
 pub use load::{LoadFault, Loader};
-pub use restore::Restored;
 
 use commit::Unsaved;
 use flush::Flushes;

@@ -11,23 +11,10 @@
 
 use dmremap_format::PageIndex;
 
-use crate::api::{Done, Reason};
+use crate::api::{Done, Reason, Restored};
 use crate::commit::{Looked, PageId};
 
 use super::{Machine, Memory};
-
-/// What a `restore` has found and done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Restored {
-    /// Pages looked at: header, generation page and table.
-    pub pages: u32,
-    /// Copies that were not good.
-    pub bad_copies: u32,
-    /// Pages committed anew.
-    pub renewed: u32,
-    /// Pages that are still not whole: no copy is good, or the commit was not acknowledged.
-    pub left: u32,
-}
 
 /// One on its way.
 #[derive(Clone, Copy, Debug)]

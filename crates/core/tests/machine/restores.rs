@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Message `restore`: copies that went bad while the volume runs.
 
-use dmremap_core::machine::Restored;
+use dmremap_core::Restored;
 use dmremap_core::message::Command;
 use dmremap_core::{Class, Done, Reason};
 use dmremap_format::{CopyIndex, PageIndex};
