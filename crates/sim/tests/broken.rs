@@ -14,7 +14,7 @@ use dmremap_sim::run::{Plan, Setting, again, run};
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Seeds tried for a variant.
-const BOUND: u64 = 600;
+const BOUND: u64 = 1_500;
 
 fn caught(variant: Broken, setting: Setting) {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
