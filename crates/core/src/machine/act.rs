@@ -200,6 +200,23 @@ impl<M: Memory> Machine<M> {
         Ok(None)
     }
 
+    /// How many sectors of main a message is about, and where they end: one block if it does not
+    /// say. Whole blocks of main, or they are refused.
+    pub(super) fn whole_blocks(
+        &self,
+        sector: u64,
+        sectors: Option<u32>,
+    ) -> Result<(u64, u64), Reason> {
+        let block = u64::from(self.geometry().block_sectors);
+        let sectors = sectors.map_or(block, u64::from);
+        let end = sector.checked_add(sectors).ok_or(Reason::OutOfRange)?;
+        let whole = |n: u64| n.checked_rem(block) == Some(0);
+        if sectors == 0 || end > self.geometry().main_sectors || !whole(sector) || !whole(sectors) {
+            return Err(Reason::OutOfRange);
+        }
+        Ok((sectors, end))
+    }
+
     /// `add` asserts: what lies on the spare sector is the content from now on, nothing is copied.
     /// One unit is one job; more of them go one after the other, after a look at all.
     fn begin_add(
@@ -210,13 +227,7 @@ impl<M: Memory> Machine<M> {
         sectors: Option<u32>,
         now: Millis,
     ) -> Result<Option<Done>, Reason> {
-        let block = u64::from(self.geometry().block_sectors);
-        let sectors = sectors.map_or(block, u64::from);
-        let end = sector.checked_add(sectors).ok_or(Reason::OutOfRange)?;
-        let whole = |n: u64| n.checked_rem(block) == Some(0);
-        if sectors == 0 || end > self.geometry().main_sectors || !whole(sector) || !whole(sectors) {
-            return Err(Reason::OutOfRange);
-        }
+        let (sectors, end) = self.whole_blocks(sector, sectors)?;
         let at = to.sector(self.geometry().data_start).ok_or(Reason::SpareNotFree)?;
         let mut adding = Adding { sector, at, end };
         if adding.part() == sectors {

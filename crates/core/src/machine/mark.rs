@@ -72,13 +72,7 @@ impl<M: Memory> Machine<M> {
         sectors: Option<u32>,
         now: Millis,
     ) -> Result<Option<Done>, Reason> {
-        let block = u64::from(self.geometry().block_sectors);
-        let sectors = sectors.map_or(block, u64::from);
-        let end = sector.checked_add(sectors).ok_or(Reason::OutOfRange)?;
-        let whole = |n: u64| n.checked_rem(block) == Some(0);
-        if sectors == 0 || end > self.geometry().main_sectors || !whole(sector) || !whole(sectors) {
-            return Err(Reason::OutOfRange);
-        }
+        let (_, end) = self.whole_blocks(sector, sectors)?;
         if let Some(reason) = self.cannot_mark(kind) {
             return Err(reason);
         }
